@@ -1,0 +1,137 @@
+// Package consensus is the shared log: one sequence of records that all nodes of a network agree on, above any engine that can agree.
+//
+// # Model
+//
+// Applications see a VirtualLog. Below it, the log is a chain of segments, each ordered by a loglet: one engine under one fixed configuration (after
+// Delos, OSDI '20). A segment ends with a Seal, which names the next one.
+//
+//	VirtualLog      lsn 1 . . . . . 7 8 . . . . . . . . 17 18 . . . . . ─► tail
+//	                ┌───────────────┐ ┌───────────────────┐ ┌────────────
+//	chain           │ epoch 1     S │ │ epoch 2         S │ │ epoch 3        S: the Seal, a segment's last entry
+//	                └───────────────┘ └───────────────────┘ └────────────
+//	loglets         offset 0 ..... 6  offset 0 .......... 9  offset 0 ...
+//	engines         local             (stored copy)          whatever the spec in the second Seal says
+//
+// How a record becomes an entry, on each node:
+//
+//	Append(record)
+//	     │                  any node, any number of times under the same id
+//	     ▼
+//	  engine                orders items (raw clock, record): Raft, CometBFT, a queue
+//	     │
+//	     ▼                  ── from here on a pure function of the items, the same code for all engines ──
+//	  Sequencer             void? duplicate? sealed? ─► entry: lsn, epoch, milliseconds, record, digest
+//	     │
+//	     ▼
+//	  Store                 entries + ids + mark (+ chain, if it is the Seal) in one atomic batch
+//	     │
+//	     ▼
+//	  Read, Follow          every entry verified against its predecessor's digest
+//
+// An engine supplies the first step and hands batches to a Replica, which does the rest. Package local is the smallest example, package logtest the
+// contract as a suite.
+//
+// # Words
+//
+// An LSN is a position in the log, dense from 1; an offset is one in a loglet, dense from 0. A record is what an application appends, an entry what
+// the log made of it. The tail is the first unwritten position; to trim drops a prefix on this node. A segment is a loglet at its place in the chain,
+// and the epoch is its number. The base of a segment is the LSN of its first entry. W is the dedup window: how many of the last entries' ids are
+// remembered.
+//
+// # Invariants
+//
+//  1. The LSNs of entries are dense from 1. A record that is void takes none, and leaves no trace in the State.
+//  2. Of all records with the same id, at most one is an entry within any W+1 consecutive LSNs. The others' appenders are told its LSN.
+//  3. digest(n) is a function of the entries 1 to n and the network id, injective up to collisions of SHA-256. What is read from the disk has been
+//     verified against it.
+//  4. What was acknowledged is durable at a quorum, readable on the node that acknowledged it, and lies at or below the segment's Seal if there
+//     is one.
+//  5. UnixMilli never decreases from entry to entry, across segments and restarts too, whatever the engines' clocks do.
+//  6. The first valid Seal in a segment's order is its last entry. Validity is a pure function of segment, LSN and record; an invalid Seal is void
+//     and seals nothing. So the sealed tail is the same on every replica.
+//  7. A mark, the entries up to it, and with the Seal the chain's extension, are one atomic batch. The stored chain is a function of the stored
+//     entries, never ahead of the engine and at most behind it, when the engine repeats what is missing.
+//  8. The stored chain alone decides which engine is started. Configuration and genesis matter on an empty directory only.
+//  9. The trim point never moves back. The ids of the last W entries are kept, so a trim does not change what is a duplicate.
+//  10. After a failed write or fsync nothing more is written or acknowledged by this process.
+//
+// # Digest
+//
+//	digest(0) = network id
+//	digest(n) = SHA-256 of
+//
+//	    offset  bytes
+//	    0       16     "ledgerd/entry/1" 0x00      tag with version
+//	    16      32     digest(n-1)
+//	    48      8      lsn = n
+//	    56      8      epoch
+//	    64      8      milliseconds since 1970 UTC
+//	    72      1      length a of app
+//	    73      a      app
+//	    73+a    16     id: session, sequence
+//	    89+a    4      length p of payload
+//	    93+a    p      payload
+//
+// All integers, here and below, are big endian.
+//
+// # Record and entry
+//
+//	record, version 1 (also what engines carry)        entry, version 1 (also what nodes hand to each other)
+//
+//	    0     1   version = 1                              0     1   version = 1
+//	    1     1   length a of app                          1     8   lsn
+//	    2     a   app                                      9     8   epoch
+//	    2+a   16  id: session, sequence                    17    8   milliseconds
+//	    18+a  .   payload, to the end                      25    32  digest
+//	                                                       57    .   record, to the end
+//
+// # Request, Seal and segment
+//
+// A string, a byte string and a list are preceded by their length in four bytes; a list's is the number of its elements.
+//
+//	spec        engine string | parameters: list of (name string, value string), by ascending name
+//	            | members: list of (id 8, node key bytes, consensus key bytes, peer address string, 2 CometBFT addresses string)
+//	            | administrators: list of key bytes | threshold 4 | ledger parameters bytes
+//
+//	request     version = 1 | network id 32 | epoch 8 | last LSN for its Seal 8 | spec
+//	  hash      SHA-256 of "ledgerd/request/1" 0x00 | request
+//	  signed    "ledgerd/reconfigure/1" 0x00 | hash                       (ed25519)
+//	  identity  SHA-256 of "ledgerd/epoch/1" 0x00 | network id 32 | epoch 8 | hash 32 | recovery count 8
+//	            of the epoch that the request asks for
+//
+//	Seal        kind = 1 | version = 1 | request bytes | signatures: list of (key 32, signature 64), by ascending key
+//	            The payload of a record of app `log`. Version 1 has no statements of the next members that they are ready, so it is valid for at
+//	            most one next member; a version with them is another byte here, void to a ledgerd that does not know it.
+//
+//	segment     version = 1 | network id 32 | epoch 8 | recovery count 8 | base 8 | base digest 32 | base milliseconds 8 | identity 32 | spec
+//
+// # Store
+//
+// One pebble instance holds the whole log. A key is one byte, followed by an eight-byte number for the kinds that have one:
+//
+//	'f'            version = 1 | network id 32 | W 8
+//	's' epoch      segment
+//	'a' epoch      mark: version = 1 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | sealed 1
+//	'e' lsn        entry
+//	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
+//	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed
+//
+// The ids are apart from the entries so that the dedup window is loaded without reading payloads, and the digests with them so that a read can begin
+// anywhere.
+//
+// Beside pebble's files lies one of ours, `synced`, which the next section is about:
+//
+//	version = 1 | next lsn 8 | digest before it 32 | CRC-32C of these 4
+//
+// # The end of the write-ahead log
+//
+// After a crash, the last write-ahead log may end in the middle of a batch that was being written. Such a batch was not acknowledged, and is dropped.
+// What was synced and has rotted must not be taken for it. Pebble tells the two apart by the synced offset that later chunks carry, but looks for them
+// from the next block of 32 KiB on only: it drops whatever stands behind a damaged place in the last block. So the store keeps a witness of its own, a
+// file that says how far the log was synced, overwritten after each synced commit and never synced itself. If the log ends before it, the error is
+// ErrCorrupt and names the first LSN that is gone.
+//
+// What is left: after a power failure the witness is as old as the kernel's last write-back (half a minute, by Linux' defaults), and rot in the last
+// block that is younger than that goes unnoticed. With several members the others know; and a clean Close leaves no such records, since it moves
+// everything into tables, whose blocks have checksums.
+package consensus

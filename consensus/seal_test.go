@@ -1,0 +1,199 @@
+package consensus
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A chain is what the tests of this package seal: a network with three administrators, of whom two must sign.
+type chain struct {
+	network NetworkID
+	spec    Spec
+	keys    []ed25519.PrivateKey
+}
+
+func newChain() chain {
+	c := chain{network: NetworkID(sha256.Sum256([]byte("test network")))}
+	for i := range 4 { // the last one is nobody's administrator
+		seed := sha256.Sum256(fmt.Append(nil, "key", i))
+		c.keys = append(c.keys, ed25519.NewKeyFromSeed(seed[:]))
+	}
+	c.spec = Spec{
+		Engine: "test",
+		Params: map[string]string{"b": "2", "a": "1", "c": ""},
+		Members: []Member{{
+			ID: 1, NodeKey: c.public(3), PeerAddress: "node0:1234", CometAddresses: [2]string{"node0:1", "node0:2"},
+		}},
+		Admins:    []ed25519.PublicKey{c.public(0), c.public(1), c.public(2)},
+		Threshold: 2,
+		Ledger:    []byte{1, 2, 3},
+	}
+	return c
+}
+
+func (c chain) public(i int) ed25519.PublicKey { return c.keys[i].Public().(ed25519.PublicKey) }
+
+func (c chain) segment() Segment { return genesisSegment(c.network, c.spec) }
+
+func (c chain) request(epoch Epoch) Request {
+	return Request{NetworkID: c.network, Epoch: epoch, Spec: c.spec, NotAfter: 100}
+}
+
+// seal is a good one for an epoch.
+func (c chain) seal(epoch Epoch) Seal { return c.sign(c.request(epoch), 0, 2) }
+
+func (c chain) sign(q Request, keys ...int) Seal {
+	s := Seal{Request: q}
+	for _, k := range keys {
+		s.Signatures = append(s.Signatures, q.Sign(c.keys[k]))
+	}
+	return s
+}
+
+func TestValidSeal(t *testing.T) {
+	c := newChain()
+	q := c.request(2)
+	other := q
+	other.NotAfter++
+	with := func(change func(*Request)) Request {
+		q := q
+		change(&q)
+		return q
+	}
+	forged := c.sign(q, 0, 1)
+	forged.Signatures[1].Bytes = forged.Signatures[0].Bytes
+	for name, tc := range map[string]struct {
+		seal  Seal
+		lsn   LSN
+		valid bool
+	}{
+		"two of three":                  {c.sign(q, 0, 2), 1, true},
+		"all three":                     {c.sign(q, 0, 1, 2), 1, true},
+		"two and a stranger":            {c.sign(q, 0, 3, 2), 1, true},
+		"at the last lsn it is for":     {c.sign(q, 0, 2), 100, true},
+		"one past it":                   {c.sign(q, 0, 2), 101, false},
+		"one of three":                  {c.sign(q, 1), 1, false},
+		"one and a stranger":            {c.sign(q, 1, 3), 1, false},
+		"signatures of another request": {Seal{Request: q, Signatures: c.sign(other, 0, 1).Signatures}, 1, false},
+		"a forged signature":            {forged, 1, false},
+		"another network":               {c.sign(with(func(q *Request) { q.NetworkID[3]++ }), 0, 1), 1, false},
+		"the same epoch":                {c.sign(with(func(q *Request) { q.Epoch = 1 }), 0, 1), 1, false},
+		"an epoch left out":             {c.sign(with(func(q *Request) { q.Epoch = 3 }), 0, 1), 1, false},
+		"several next members":          {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}, {ID: 2}} }), 0, 1), 1, false},
+	} {
+		err := ValidSeal(c.segment(), tc.lsn, tc.seal.Record(RecordID{1, 1}))
+		if tc.valid {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorIs(t, err, ErrInvalid, name)
+		}
+	}
+}
+
+// TestSealTwice: a key that signs twice does not count twice, in whatever order an attacker writes it down.
+func TestSealTwice(t *testing.T) {
+	c := newChain()
+	s := c.sign(c.request(2), 1, 1)
+	require.ErrorIs(t, ValidSeal(c.segment(), 1, s.Record(RecordID{1, 1})), ErrInvalid)
+}
+
+func TestSealWithoutAdministrators(t *testing.T) {
+	c := newChain()
+	seg := c.segment()
+	seg.Spec.Admins, seg.Spec.Threshold = nil, 0
+	require.ErrorIs(t, ValidSeal(seg, 1, c.seal(2).Record(RecordID{1, 1})), ErrInvalid)
+	require.ErrorIs(t, ValidSeal(seg, 1, c.sign(c.request(2)).Record(RecordID{1, 1})), ErrInvalid)
+}
+
+func TestSealUnknownVersion(t *testing.T) {
+	c := newChain()
+	r := c.seal(2).Record(RecordID{1, 1})
+	r.Payload[1] = sealVersion + 1
+	require.ErrorIs(t, ValidSeal(c.segment(), 1, r), ErrInvalid)
+}
+
+func TestSpecValidate(t *testing.T) {
+	require.NoError(t, newChain().spec.Validate())
+	require.NoError(t, Spec{Engine: "local"}.Validate())
+	long := string(make([]byte, 2000))
+	for name, change := range map[string]func(*Spec){
+		"no engine":            func(s *Spec) { s.Engine = "" },
+		"engine":               func(s *Spec) { s.Engine = "Raft!" },
+		"parameter":            func(s *Spec) { s.Params = map[string]string{"": "x"} },
+		"long parameter":       func(s *Spec) { s.Params = map[string]string{"x": long} },
+		"member without id":    func(s *Spec) { s.Members = []Member{{}} },
+		"member twice":         func(s *Spec) { s.Members = []Member{{ID: 1}, {ID: 1}} },
+		"member's key":         func(s *Spec) { s.Members = []Member{{ID: 1, NodeKey: []byte{1}}} },
+		"member's address":     func(s *Spec) { s.Members = []Member{{ID: 1, PeerAddress: long}} },
+		"administrator's key":  func(s *Spec) { s.Admins = []ed25519.PublicKey{{1}} },
+		"administrator twice":  func(s *Spec) { s.Admins[1] = s.Admins[0] },
+		"threshold of 0":       func(s *Spec) { s.Threshold = 0 },
+		"threshold too high":   func(s *Spec) { s.Threshold = 4 },
+		"threshold of nobody":  func(s *Spec) { s.Admins, s.Threshold = nil, 1 },
+		"too large parameters": func(s *Spec) { s.Ledger = make([]byte, MaxLedgerBytes+1) },
+	} {
+		s := newChain().spec
+		change(&s)
+		require.ErrorIs(t, s.Validate(), ErrInvalid, name)
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	c := newChain()
+	q := c.request(2)
+	again, err := DecodeRequest(q.Encode())
+	require.NoError(t, err)
+	require.Equal(t, q, again)
+	require.Equal(t, q.Hash(), again.Hash())
+
+	s := c.sign(q, 2, 0, 1)
+	decoded, err := DecodeSeal(s.Encode())
+	require.NoError(t, err)
+	require.Equal(t, q, decoded.Request)
+	require.ElementsMatch(t, s.Signatures, decoded.Signatures)
+	require.Equal(t, s.Encode(), decoded.Encode())
+
+	seg := c.segment()
+	require.Equal(t, Digest(c.network), seg.BaseDigest)
+	decodedSeg, err := DecodeSegment(seg.Encode())
+	require.NoError(t, err)
+	require.Equal(t, seg, decodedSeg)
+
+	_, err = DecodeRequest(append(q.Encode(), 0))
+	require.ErrorIs(t, err, ErrInvalid, "left over")
+}
+
+// TestEpochIdentity: it differs with everything that must not be mixed up.
+func TestEpochIdentity(t *testing.T) {
+	seen := map[Digest]bool{}
+	for _, n := range []NetworkID{{1}, {2}} {
+		for epoch := range Epoch(3) {
+			for _, q := range []Digest{{1}, {2}} {
+				for recovery := range uint64(3) {
+					id := EpochIdentity(n, epoch, q, recovery)
+					require.False(t, seen[id])
+					seen[id] = true
+				}
+			}
+		}
+	}
+}
+
+func TestTextForms(t *testing.T) {
+	d := Digest(sha256.Sum256([]byte("x")))
+	text, err := d.MarshalText()
+	require.NoError(t, err)
+	var back Digest
+	require.NoError(t, back.UnmarshalText(text))
+	require.Equal(t, d, back)
+	var id NetworkID
+	require.NoError(t, id.UnmarshalText(text))
+	require.Equal(t, NetworkID(d), id)
+	require.ErrorIs(t, id.UnmarshalText(text[1:]), ErrInvalid)
+	require.ErrorIs(t, id.UnmarshalText(append(text[1:], 'x')), ErrInvalid)
+	require.Equal(t, NetworkID(d), id, "a bad text changes nothing")
+}

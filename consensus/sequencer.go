@@ -1,0 +1,145 @@
+package consensus
+
+import "fmt"
+
+// A Kind is what a Sequencer made of an ordered item.
+type Kind int
+
+const (
+	// Data: the record is an entry. The segment's Seal is one too.
+	Data Kind = iota
+	// Duplicate: the record is void, since its id is that of an entry in the dedup window.
+	Duplicate
+	// Void: the record is void for another reason, given in Verdict.Err.
+	Void
+)
+
+func (k Kind) String() string { return [...]string{"data", "duplicate", "void"}[k] }
+
+// A Verdict is the Sequencer's answer to one item.
+type Verdict struct {
+	Kind  Kind
+	LSN   LSN      // of the entry; for a Duplicate, of the original; 0 if Void
+	Entry Entry    // only if Data
+	Next  *Segment // only if the entry is the Seal: the segment it opens
+	Err   error    // only if Void: ErrSealed for what is ordered after the Seal, else ErrInvalid or ErrTooLarge
+}
+
+// State is where a log has come to. It is a function of the entries alone, so void items leave no trace in it, and every node that holds the same
+// entries has the same State, whichever engine brought them.
+type State struct {
+	Next      LSN     // the next entry's
+	Digest    Digest  // digest(Next-1)
+	UnixMilli uint64  // of the entry at Next-1; 0 in an empty log
+	Window    *Window // ids of the last entries
+	Sealed    bool    // the entry at Next-1 is the segment's Seal
+}
+
+// A Sequencer turns the items that an engine has ordered into the entries of one segment. It is deterministic: it sees no clock, no randomness and
+// no I/O, and all replicas of a segment go through the same states. Every engine has one (inside its Replica), so that what void, duplicate, sealed
+// and time mean is written once. Not safe for concurrent use.
+//
+// The rules, in the order in which they are asked:
+//
+//	record malformed or too large                   void      only a Byzantine engine lets it come this far
+//	id was ordered at l, and next - l <= W          duplicate  of l: also after the Seal, since it *is* in the log
+//	segment is sealed                               void      ErrSealed
+//	app `log`, and ValidSeal refuses it             void      ErrInvalid
+//	otherwise                                       data      takes the next LSN; if it is the Seal, the segment's last
+type Sequencer struct {
+	seg   Segment
+	state State
+}
+
+// NewSequencer continues a segment from base, whose Window it takes over. base is the segment's beginning, or any later state in it.
+func NewSequencer(seg Segment, base State) *Sequencer {
+	if base.Next < seg.Base || base.Window == nil {
+		panic(fmt.Sprintf("consensus: epoch %d with base %d cannot start at lsn %d", seg.Epoch, seg.Base, base.Next))
+	}
+	return &Sequencer{seg: seg, state: base}
+}
+
+// State returns the current state. The Window is shared, not copied.
+func (s *Sequencer) State() State { return s.state }
+
+// Next judges the next item in the engine's order. unixMilli is the raw clock that the engine stamped it with.
+func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
+	if err := r.Validate(); err != nil {
+		return Verdict{Kind: Void, Err: err}
+	}
+	if lsn, ok := s.state.Window.Lookup(r.ID); ok {
+		return Verdict{Kind: Duplicate, LSN: lsn}
+	}
+	if s.state.Sealed {
+		return Verdict{Kind: Void, Err: fmt.Errorf("epoch %d ends at lsn %d: %w", s.seg.Epoch, s.state.Next-1, ErrSealed)}
+	}
+	if r.App == AppLog {
+		return s.seal(unixMilli, r)
+	}
+	return s.data(unixMilli, r)
+}
+
+func (s *Sequencer) data(unixMilli uint64, r Record) Verdict {
+	e := Entry{LSN: s.state.Next, Epoch: s.seg.Epoch, UnixMilli: max(s.state.UnixMilli, unixMilli), Record: r}
+	e.Digest = NextDigest(s.state.Digest, e)
+	s.state.Window.add(e.LSN, r.ID)
+	s.state.Next, s.state.Digest, s.state.UnixMilli = e.LSN+1, e.Digest, e.UnixMilli
+	return Verdict{Kind: Data, LSN: e.LSN, Entry: e}
+}
+
+func (s *Sequencer) seal(unixMilli uint64, r Record) Verdict {
+	if err := ValidSeal(s.seg, s.state.Next, r); err != nil {
+		return Verdict{Kind: Void, Err: err}
+	}
+	v := s.data(unixMilli, r)
+	next, err := nextSegment(s.seg, v.Entry)
+	if err != nil {
+		panic(fmt.Sprintf("consensus: a valid Seal at lsn %d does not decode: %v", v.LSN, err))
+	}
+	s.state.Sealed = true
+	v.Next = &next
+	return v
+}
+
+// A Window remembers the ids of the last W entries of the log, across segments. W is a constant of the network: replicas with different ones would
+// judge differently.
+type Window struct {
+	lsn   map[RecordID]LSN
+	ring  []RecordID // ring[lsn%W], valid for lsn in [first, next)
+	first LSN
+	next  LSN
+}
+
+// NewWindow returns the empty window of a log whose next entry is next. size is W, at least 1.
+func NewWindow(size int, next LSN) *Window {
+	if size < 1 {
+		panic(fmt.Sprintf("consensus: dedup window of %d", size))
+	}
+	return &Window{lsn: map[RecordID]LSN{}, ring: make([]RecordID, size), first: next, next: next}
+}
+
+// Size returns W.
+func (w *Window) Size() int { return len(w.ring) }
+
+// Lookup says whether id belongs to one of the last W entries, and to which.
+func (w *Window) Lookup(id RecordID) (LSN, bool) {
+	lsn, ok := w.lsn[id]
+	return lsn, ok
+}
+
+// add enters the id of the next entry, which is not in the window yet, and forgets the oldest if there are W. The LSN is an argument only to be
+// checked.
+func (w *Window) add(lsn LSN, id RecordID) {
+	if lsn != w.next {
+		panic(fmt.Sprintf("consensus: id of lsn %d added to a window that ends before %d", lsn, w.next))
+	}
+	size := LSN(len(w.ring))
+	slot := &w.ring[lsn%size]
+	if w.next-w.first == size {
+		delete(w.lsn, *slot)
+		w.first++
+	}
+	*slot = id
+	w.lsn[id] = lsn
+	w.next++
+}
