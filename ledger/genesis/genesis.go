@@ -1,0 +1,310 @@
+package genesis
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/holiman/uint256"
+
+	"ledgerd/consensus"
+	"ledgerd/contracts"
+	"ledgerd/vm"
+)
+
+const (
+	// DefaultGasLimit is the gas limit of a block where the file names none.
+	DefaultGasLimit = 150_000_000
+	// DefaultDedupWindow is how many LSNs a record id is remembered where the file does not say.
+	DefaultDedupWindow = 65_536
+	// EngineLocal is the engine of a chain that names none.
+	EngineLocal = "local"
+
+	minGasLimit = 1 << 24 // one transaction of the largest size that EIP-7825 allows must fit into a block
+)
+
+// Genesis is a parsed genesis file.
+type Genesis struct {
+	core.Genesis
+	Ledgerd Section
+}
+
+// Section is what the file says under "ledgerd".
+type Section struct {
+	Engine           string             `json:"engine,omitempty"`
+	DedupWindow      uint64             `json:"dedupWindow,omitempty"`
+	StrictTimestamps bool               `json:"strictTimestamps,omitempty"`
+	Administrators   []HexKey           `json:"administrators,omitempty"`
+	Threshold        int                `json:"threshold,omitempty"`
+	Members          []consensus.Member `json:"members,omitempty"`
+	Permissions      *Permissions       `json:"permissions,omitempty"`
+}
+
+// Permissions is the first content of the Permissions contract. Without it the contract is open: everybody may send
+// and deploy, and nobody can change that.
+type Permissions struct {
+	RestrictSend   bool             `json:"restrictSend,omitempty"`
+	RestrictDeploy bool             `json:"restrictDeploy,omitempty"`
+	Administrators []common.Address `json:"administrators,omitempty"`
+	Senders        []common.Address `json:"senders,omitempty"`
+	Deployers      []common.Address `json:"deployers,omitempty"`
+}
+
+// HexKey is an ed25519 public key, written as 64 hexadecimal digits.
+type HexKey ed25519.PublicKey
+
+// MarshalText implements encoding.TextMarshaler.
+func (k HexKey) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(k)), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *HexKey) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(bytes.TrimPrefix(text, []byte("0x"))))
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return fmt.Errorf("%q is not an ed25519 public key of %d hexadecimal bytes", text, ed25519.PublicKeySize)
+	}
+	*k = raw
+	return nil
+}
+
+// Parse reads a genesis file, fills in what it leaves open (gas limit, base fee 0, engine, window) and validates it.
+// An unknown key in the ledgerd section is an error that names it; outside of that section unknown keys are left alone, since
+// the format is not ours.
+func Parse(data []byte) (*Genesis, error) {
+	g, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// ParseForInit is Parse for a file that was not made by ledgerd: it adds the system contracts, the predeployed tools
+// and the permissions that a chain of ours starts with, where the file does not already hold them.
+func ParseForInit(data []byte) (*Genesis, error) {
+	g, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	g.Complete()
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// decode parses data and sets defaults.
+func decode(data []byte) (*Genesis, error) {
+	g := new(Genesis)
+	if err := json.Unmarshal(data, &g.Genesis); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	var file struct {
+		Ledgerd json.RawMessage `json:"ledgerd"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	if len(file.Ledgerd) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(file.Ledgerd))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&g.Ledgerd); err != nil {
+			return nil, fmt.Errorf("genesis: section ledgerd: %w", err)
+		}
+	}
+	g.ensureDefaults()
+	return g, nil
+}
+
+func (g *Genesis) ensureDefaults() {
+	if g.GasLimit == 0 {
+		g.GasLimit = DefaultGasLimit
+	}
+	if g.BaseFee == nil {
+		g.BaseFee = new(big.Int)
+	}
+	if g.Difficulty == nil {
+		g.Difficulty = new(big.Int)
+	}
+	if g.Alloc == nil {
+		g.Alloc = types.GenesisAlloc{}
+	}
+	if g.Ledgerd.Engine == "" {
+		g.Ledgerd.Engine = EngineLocal
+	}
+	if g.Ledgerd.DedupWindow == 0 {
+		g.Ledgerd.DedupWindow = DefaultDedupWindow
+	}
+}
+
+// Dev returns the genesis of a development chain: everybody may do everything, gas is free, and each of the accounts
+// holds 10,000 ether.
+func Dev(chainID uint64, accounts []common.Address) *Genesis {
+	g := &Genesis{Genesis: core.Genesis{
+		Config: vm.OsakaConfig(chainID),
+		Alloc:  types.GenesisAlloc{},
+	}}
+	g.ensureDefaults()
+	for _, a := range accounts {
+		g.Alloc[a] = types.Account{Balance: new(big.Int).Mul(big.NewInt(10_000), big.NewInt(1e18))}
+	}
+	g.Complete()
+	return g
+}
+
+// Complete adds the predeployed contracts that the allocations lack. Where the file has an account at such an address
+// its balance and storage are kept, and its code if it has any.
+func (g *Genesis) Complete() {
+	for addr, want := range contracts.Predeploys() {
+		have, ok := g.Alloc[addr]
+		if ok && len(have.Code) > 0 {
+			continue
+		}
+		if have.Balance != nil {
+			want.Balance = have.Balance
+		}
+		g.Alloc[addr] = want
+	}
+	if p := g.Ledgerd.Permissions; p != nil {
+		account := p.contract().Account()
+		if have, ok := g.Alloc[contracts.PermissionsAddress]; ok && have.Balance != nil {
+			account.Balance = have.Balance
+		}
+		g.Alloc[contracts.PermissionsAddress] = account
+	}
+}
+
+func (p *Permissions) contract() contracts.Permissions {
+	return contracts.Permissions{
+		RestrictSend:   p.RestrictSend,
+		RestrictDeploy: p.RestrictDeploy,
+		Admins:         p.Administrators,
+		Senders:        p.Senders,
+		Deployers:      p.Deployers,
+	}
+}
+
+// Validate reports everything that is wrong with g.
+func (g *Genesis) Validate() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf("genesis: "+format, args...)) }
+
+	if g.Config == nil {
+		bad("config is missing")
+		return errors.Join(problems...)
+	}
+	if err := vm.ValidateChainConfig(g.Config); err != nil {
+		bad("config: %w", err)
+	}
+	if g.Number != 0 {
+		bad("number: %d, want 0", g.Number)
+	}
+	if g.GasLimit < minGasLimit {
+		bad("gasLimit: %d is below %d, the largest transaction (EIP-7825)", g.GasLimit, uint64(minGasLimit))
+	}
+	if g.BaseFee.Sign() < 0 || g.BaseFee.BitLen() > 256 {
+		bad("baseFeePerGas: %v is not a 256 bit unsigned number", g.BaseFee)
+	}
+	if g.Difficulty.Sign() != 0 {
+		bad("difficulty: %v, want 0: there is no proof of work here", g.Difficulty)
+	}
+	if len(g.ExtraData) > 32 {
+		bad("extraData: %d bytes, at most 32", len(g.ExtraData))
+	}
+	if zero, ok := g.Alloc[common.Address{}]; ok && len(zero.Code) > 0 {
+		bad("alloc: code at the zero address could log something that is no EIP-6110 deposit and so make every later block fail")
+	}
+	for _, addr := range slices.SortedFunc(maps.Keys(g.Alloc), common.Address.Cmp) {
+		if balance := g.Alloc[addr].Balance; balance != nil && (balance.Sign() < 0 || balance.BitLen() > 256) {
+			bad("alloc %v: balance is not a 256 bit unsigned number", addr)
+		}
+	}
+	if err := vm.ValidateAlloc(g.Alloc); err != nil {
+		bad("alloc: %w (`ledgerd init --genesis` adds what is missing)", err)
+	}
+	g.Ledgerd.validate(bad)
+	return errors.Join(problems...)
+}
+
+func (s *Section) validate(bad func(format string, args ...any)) {
+	if s.DedupWindow < 1024 || s.DedupWindow > 1<<24 {
+		bad("ledgerd.dedupWindow: %d is not between 1024 and %d", s.DedupWindow, 1<<24)
+	}
+	if s.StrictTimestamps && s.Engine != EngineLocal {
+		bad("ledgerd.strictTimestamps: only the %s engine can do that, not %q", EngineLocal, s.Engine)
+	}
+	if s.Threshold < 0 || s.Threshold > len(s.Administrators) {
+		bad("ledgerd.threshold: %d signatures of %d administrators", s.Threshold, len(s.Administrators))
+	}
+	if len(s.Administrators) > 0 && s.Threshold == 0 {
+		bad("ledgerd.threshold: missing; with administrators at least 1 signature must be asked for")
+	}
+	if p := s.Permissions; p != nil {
+		if (p.RestrictSend || p.RestrictDeploy) && len(p.Administrators) == 0 {
+			bad("ledgerd.permissions.administrators: none, so that nobody could ever change the permissions")
+		}
+		if err := p.contract().Validate(); err != nil {
+			bad("ledgerd.permissions: %w", err)
+		}
+	}
+}
+
+// NetworkID names the network: SHA-256 over a domain tag and the canonical form of the file (invariant 1). Chain id
+// 1337 is not unique; this is.
+func (g *Genesis) NetworkID() (consensus.NetworkID, error) {
+	canonical, err := g.JSON()
+	if err != nil {
+		return consensus.NetworkID{}, err
+	}
+	h := sha256.New()
+	h.Write([]byte("ledgerd genesis v1\x00"))
+	h.Write(canonical)
+	return consensus.NetworkID(h.Sum(nil)), nil
+}
+
+// JSON returns the canonical form of the file: keys sorted, no white space, numbers in hexadecimal where geth writes
+// them so. Parse of it gives an equal Genesis.
+func (g *Genesis) JSON() ([]byte, error) {
+	ethereum, err := json.Marshal(&g.Genesis)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	section, err := json.Marshal(&g.Ledgerd)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: section ledgerd: %w", err)
+	}
+	var file map[string]json.RawMessage
+	if err := json.Unmarshal(ethereum, &file); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	file["ledgerd"] = section
+	return json.Marshal(file)
+}
+
+// FixedBaseFee returns the base fee of every block, in wei.
+func (g *Genesis) FixedBaseFee() *uint256.Int { return uint256.MustFromBig(g.BaseFee) }
+
+// Spec returns the configuration of the log's first segment.
+func (g *Genesis) Spec() consensus.Spec {
+	admins := make([]ed25519.PublicKey, len(g.Ledgerd.Administrators))
+	for i, key := range g.Ledgerd.Administrators {
+		admins[i] = ed25519.PublicKey(key)
+	}
+	return consensus.Spec{
+		Engine:    g.Ledgerd.Engine,
+		Members:   g.Ledgerd.Members,
+		Admins:    admins,
+		Threshold: g.Ledgerd.Threshold,
+	}
+}

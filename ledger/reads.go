@@ -1,0 +1,274 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/consensus"
+	"github.com/ethereum/go-ethereum/core/rawdb"
+	"github.com/ethereum/go-ethereum/core/state"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/event"
+	"github.com/ethereum/go-ethereum/params"
+
+	"ledgerd/ledger/txpool"
+)
+
+// ErrStateUnavailable means that the state of a known block cannot be read: it was pruned, or its index is still being
+// built.
+var ErrStateUnavailable = errors.New("historical state is not available")
+
+// CurrentHeader returns the published head. It, its receipts and its state can be read. The caller must not change it.
+func (l *Ledger) CurrentHeader() *types.Header { return l.head.Load() }
+
+// Genesis returns the header of block 0.
+func (l *Ledger) Genesis() *types.Header { return l.first }
+
+// BaseFee returns the fixed base fee of every block, in wei.
+func (l *Ledger) BaseFee() *big.Int { return new(big.Int).Set(l.genesis.BaseFee) }
+
+// SubscribeHeads sends every new head to ch, in order. The ledger waits for a receiver that does not take it, so ch is
+// to be read at once, always.
+func (l *Ledger) SubscribeHeads(ch chan<- HeadEvent) event.Subscription { return l.heads.Subscribe(ch) }
+
+// CanonicalHash returns the hash of block number, zero if there is none yet.
+func (l *Ledger) CanonicalHash(number uint64) common.Hash {
+	head := l.head.Load()
+	switch {
+	case head == nil: // recovering
+	case number == head.Number.Uint64():
+		return head.Hash()
+	case number > head.Number.Uint64():
+		return common.Hash{} // perhaps written, but not published
+	}
+	return rawdb.ReadCanonicalHash(l.store.db, number)
+}
+
+// HeaderByNumber returns the header of block number, nil if there is none yet.
+func (l *Ledger) HeaderByNumber(number uint64) *types.Header {
+	hash := l.CanonicalHash(number)
+	if hash == (common.Hash{}) {
+		return nil
+	}
+	return l.readHeader(hash, number)
+}
+
+// HeaderByHash returns a header, nil if it is unknown.
+func (l *Ledger) HeaderByHash(hash common.Hash) *types.Header {
+	h := l.readHead(hash)
+	if h == nil || l.CanonicalHash(h.Number.Uint64()) != hash {
+		return nil
+	}
+	return h
+}
+
+func (l *Ledger) readHeader(hash common.Hash, number uint64) *types.Header {
+	if h, ok := l.recent.headers.Get(hash); ok {
+		return h
+	}
+	h := rawdb.ReadHeader(l.store.db, hash, number)
+	if h != nil {
+		l.recent.headers.Add(hash, h)
+	}
+	return h
+}
+
+func (l *Ledger) storedHead() *types.Header {
+	return l.readHead(rawdb.ReadHeadBlockHash(l.store.db))
+}
+
+// readHead reads a header by its hash, published or not.
+func (l *Ledger) readHead(hash common.Hash) *types.Header {
+	if h, ok := l.recent.headers.Get(hash); ok {
+		return h
+	}
+	number, ok := rawdb.ReadHeaderNumber(l.store.db, hash)
+	if !ok {
+		return nil
+	}
+	return l.readHeader(hash, number)
+}
+
+// BlockByNumber returns block number, nil if there is none yet.
+func (l *Ledger) BlockByNumber(number uint64) *types.Block {
+	hash := l.CanonicalHash(number)
+	if hash == (common.Hash{}) {
+		return nil
+	}
+	return l.readBlock(hash, number)
+}
+
+// BlockByHash returns a block, nil if it is unknown.
+func (l *Ledger) BlockByHash(hash common.Hash) *types.Block {
+	header := l.HeaderByHash(hash)
+	if header == nil {
+		return nil
+	}
+	return l.readBlock(hash, header.Number.Uint64())
+}
+
+func (l *Ledger) readBlock(hash common.Hash, number uint64) *types.Block {
+	if b, ok := l.recent.blocks.Get(hash); ok {
+		return b
+	}
+	b := rawdb.ReadBlock(l.store.db, hash, number)
+	if b != nil {
+		l.recent.blocks.Add(hash, b)
+	}
+	return b
+}
+
+// ReceiptsByHash returns the receipts of a block with all derived fields, nil if the block is unknown.
+func (l *Ledger) ReceiptsByHash(hash common.Hash) types.Receipts {
+	header := l.HeaderByHash(hash)
+	if header == nil {
+		return nil
+	}
+	if r, ok := l.recent.receipts.Get(hash); ok {
+		return r
+	}
+	r := rawdb.ReadReceipts(l.store.db, hash, header.Number.Uint64(), header.Time, l.genesis.Config)
+	if r != nil {
+		l.recent.receipts.Add(hash, r)
+	}
+	return r
+}
+
+// Transaction returns an included transaction and where it is. ok is false if no published block holds it.
+func (l *Ledger) Transaction(hash common.Hash) (tx *types.Transaction, blockHash common.Hash, number, index uint64, ok bool) {
+	at := rawdb.ReadTxLookupEntry(l.store.db, hash)
+	if at == nil {
+		return nil, common.Hash{}, 0, 0, false
+	}
+	block := l.BlockByNumber(*at)
+	if block == nil {
+		return nil, common.Hash{}, 0, 0, false
+	}
+	for i, tx := range block.Transactions() {
+		if tx.Hash() == hash {
+			return tx, block.Hash(), *at, uint64(i), true
+		}
+	}
+	return nil, common.Hash{}, 0, 0, false
+}
+
+// TransactionStatus tells what became of a transaction that this node was given, or that a block holds.
+func (l *Ledger) TransactionStatus(hash common.Hash) TransactionStatus {
+	if _, blockHash, _, _, ok := l.Transaction(hash); ok {
+		return TransactionStatus{State: TransactionIncluded, BlockHash: blockHash}
+	}
+	switch s := l.pool.Status(hash); s.State {
+	case txpool.StatePending, txpool.StateQueued:
+		return TransactionStatus{State: TransactionPending}
+	case txpool.StateInFlight:
+		return TransactionStatus{State: TransactionInFlight}
+	case txpool.StateDropped:
+		return TransactionStatus{State: TransactionDropped, Reason: s.Reason}
+	}
+	return TransactionStatus{}
+}
+
+// WithState calls f with the state after h's block. f only reads. It may be called twice: a live state goes stale when
+// 128 blocks have followed it, whereupon its reads return zeros, and f then runs again on the historic state. So f begins by
+// resetting what it collects (invariant 6).
+// Errors: ErrStateUnavailable, or what f returns.
+func (l *Ledger) WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error {
+	var problems []error
+	for _, open := range []func() (*state.StateDB, error){
+		func() (*state.StateDB, error) { return state.New(h.Root, l.store.live) },
+		func() (*state.StateDB, error) { return state.New(h.Root, l.store.past) },
+		func() (*state.StateDB, error) { return state.New(h.Root, l.store.live) }, // between the two: being merged
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		st, err := open()
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		err = f(st)
+		if st.Error() == nil {
+			return err
+		}
+		problems = append(problems, st.Error())
+	}
+	return fmt.Errorf("%w: block %d: %w", ErrStateUnavailable, h.Number, errors.Join(problems...))
+}
+
+// FilterLogs returns the logs that q selects, in the order of blocks and of their index in the block. It stops after
+// q.Limit logs if that is not zero, and with ctx's error when ctx ends.
+func (l *Ledger) FilterLogs(ctx context.Context, q LogQuery) ([]*types.Log, error) {
+	head := l.CurrentHeader().Number.Uint64()
+	to := min(q.To, head)
+	if q.From > to {
+		return nil, nil
+	}
+	var found []*types.Log
+	err := q.candidates(ctx, l.store.db, q.From, to, func(number uint64) (bool, error) {
+		logs, err := l.blockLogs(number, &q)
+		if err != nil {
+			return false, err
+		}
+		found = append(found, logs...)
+		return q.Limit == 0 || len(found) < q.Limit, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q.Limit > 0 && len(found) > q.Limit {
+		found = found[:q.Limit]
+	}
+	return found, nil
+}
+
+// blockLogs returns the logs of one block that q selects, with all derived fields.
+func (l *Ledger) blockLogs(number uint64, q *LogQuery) ([]*types.Log, error) {
+	hash := l.CanonicalHash(number)
+	var found []*types.Log
+	for _, r := range l.ReceiptsByHash(hash) {
+		for _, entry := range r.Logs {
+			if q.matches(entry) {
+				found = append(found, entry)
+			}
+		}
+	}
+	return found, nil
+}
+
+// The rest makes the ledger a core.ChainContext, which is how the EVM asks for the hashes of earlier blocks.
+
+// Config implements consensus.ChainHeaderReader.
+func (l *Ledger) Config() *params.ChainConfig { return l.genesis.Config }
+
+// Engine implements core.ChainContext. It is asked for a block's author, which is its coinbase.
+func (l *Ledger) Engine() consensus.Engine { return l.engine }
+
+// GetHeader implements consensus.ChainHeaderReader. Execution asks it for ancestors, some of which may still be on their
+// way to the store.
+func (l *Ledger) GetHeader(hash common.Hash, number uint64) *types.Header {
+	if h, ok := l.unwritten.Load(hash); ok {
+		return h.(*types.Header)
+	}
+	return l.readHeader(hash, number)
+}
+
+// GetHeaderByNumber implements consensus.ChainHeaderReader.
+func (l *Ledger) GetHeaderByNumber(number uint64) *types.Header { return l.HeaderByNumber(number) }
+
+// GetHeaderByHash implements consensus.ChainHeaderReader.
+func (l *Ledger) GetHeaderByHash(hash common.Hash) *types.Header { return l.HeaderByHash(hash) }
+
+// poolChain is what the pool sees of the ledger.
+type poolChain struct{ l *Ledger }
+
+func (c poolChain) Config() *params.ChainConfig { return c.l.genesis.Config }
+
+func (c poolChain) CurrentHeader() *types.Header { return c.l.CurrentHeader() }
+
+func (c poolChain) ReadState(f func(txpool.StateReader) error) error {
+	return c.l.WithState(context.Background(), c.l.CurrentHeader(), func(st *state.StateDB) error { return f(st) })
+}
