@@ -1,0 +1,88 @@
+package rpc
+
+import (
+	"context"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/state"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/event"
+	"github.com/ethereum/go-ethereum/params"
+
+	"ledgerd/consensus"
+	"ledgerd/ledger"
+	"ledgerd/vm"
+)
+
+// Backend is what this package asks of the ledger; *ledger.Ledger has it. Methods may be called concurrently. What they
+// return is shared and must not be changed.
+type Backend interface {
+	ChainConfig() *params.ChainConfig
+	Executor() *vm.Executor
+
+	// CurrentHeader returns the head: the newest block of which everything can be queried.
+	CurrentHeader() *types.Header
+	// The lookups return nil for what is unknown or lies beyond the head.
+	HeaderByNumber(number uint64) *types.Header
+	HeaderByHash(hash common.Hash) *types.Header
+	BlockByNumber(number uint64) *types.Block
+	BlockByHash(hash common.Hash) *types.Block
+	// ReceiptsByHash returns the receipts of a block, derived fields filled in.
+	ReceiptsByHash(hash common.Hash) types.Receipts
+	// Transaction returns an included transaction and its place.
+	Transaction(hash common.Hash) (tx *types.Transaction, blockHash common.Hash, number, index uint64, ok bool)
+	// FilterLogs returns the matching logs in order. It may return more than q.Limit, never fewer if there are as many.
+	FilterLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error)
+
+	// WithState runs f on the state after block h. f may run twice, so it resets what it collects when it starts;
+	// it may write to the StateDB, which is its own and is thrown away.
+	WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error
+
+	// SubscribeHeads announces new heads; see ledger.HeadEvent.
+	SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription
+
+	// BaseFee is the base fee of the next block, in wei.
+	BaseFee() *big.Int
+	// Applied is the LSN of the newest entry that was executed.
+	Applied() consensus.LSN
+	TransactionStatus(hash common.Hash) ledger.TransactionStatus
+}
+
+// Pool is the transaction pool of this node; *txpool.Pool has it. Methods may be called concurrently.
+type Pool interface {
+	// Add takes a transaction in. Errors are go-ethereum's sentinels, possibly wrapped, with their texts.
+	Add(tx *types.Transaction) error
+	// Get returns a transaction that the pool holds, or nil.
+	Get(hash common.Hash) *types.Transaction
+	// Nonce returns the next nonce of an account: that of the state, or beyond the pool's transactions that follow it
+	// without a gap.
+	Nonce(account common.Address) uint64
+	// Content returns the executable and the waiting transactions by sender, each sorted by nonce.
+	Content() (pending, queued map[common.Address][]*types.Transaction)
+	// ContentFrom is Content for one sender.
+	ContentFrom(account common.Address) (pending, queued []*types.Transaction)
+	// Inspect is Content with a line of text for each transaction, by nonce.
+	Inspect() (pending, queued map[common.Address]map[uint64]string)
+	// Stats counts them.
+	Stats() (pending, queued int)
+	// SubscribeTransactions announces transactions that became executable.
+	SubscribeTransactions(ch chan<- []*types.Transaction) event.Subscription
+}
+
+// SharedLog is what the log_ namespace asks of the shared log; *consensus.VirtualLog has it.
+type SharedLog interface {
+	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
+	Read(ctx context.Context, lo, hi consensus.LSN) ([]consensus.Entry, error)
+	Segments() []consensus.Segment
+	Status() consensus.Status
+}
+
+// KeyStore holds the keys of accounts that the node itself signs for: in development, ten well-known ones. Methods may be
+// called concurrently.
+type KeyStore interface {
+	// Accounts returns the addresses in a fixed order.
+	Accounts() []common.Address
+	// Sign returns the 65 byte signature (r, s, v in {0, 1}) of a 32 byte hash, or ErrUnknownAccount.
+	Sign(account common.Address, hash []byte) ([]byte, error)
+}

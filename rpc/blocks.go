@@ -1,0 +1,198 @@
+package rpc
+
+import (
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+)
+
+// blockAPI is the eth_ methods that read blocks, transactions and receipts. What is unknown is null (invariant 4).
+type blockAPI struct{ *node }
+
+// number resolves a tag; see doc.go for what the tags mean here.
+func (n *node) number(bn gethrpc.BlockNumber) uint64 {
+	switch {
+	case bn >= 0:
+		return uint64(bn)
+	case bn == gethrpc.EarliestBlockNumber:
+		return 0
+	default:
+		return n.backend.CurrentHeader().Number.Uint64()
+	}
+}
+
+func (n *node) blockByNumber(bn gethrpc.BlockNumber) *types.Block {
+	return n.backend.BlockByNumber(n.number(bn))
+}
+
+// header resolves a block reference of EIP-1898 to a header, or to the error of the methods that need the block to be
+// there. requireCanonical asks for nothing: every block that is known is.
+func (n *node) header(ref *gethrpc.BlockNumberOrHash) (*types.Header, error) {
+	if ref == nil {
+		return n.backend.CurrentHeader(), nil
+	}
+	if hash, ok := ref.Hash(); ok {
+		if h := n.backend.HeaderByHash(hash); h != nil {
+			return h, nil
+		}
+		return nil, errHeaderOfHashNotFound
+	}
+	bn, _ := ref.Number()
+	if bn < 0 && bn != gethrpc.EarliestBlockNumber {
+		return n.backend.CurrentHeader(), nil
+	}
+	if h := n.backend.HeaderByNumber(n.number(bn)); h != nil {
+		return h, nil
+	}
+	return nil, errHeaderNotFound
+}
+
+// GetBlockByNumber returns a block with its transactions, in full or as hashes.
+func (api *blockAPI) GetBlockByNumber(number gethrpc.BlockNumber, full bool) *block {
+	return api.marshalBlock(api.blockByNumber(number), full)
+}
+
+// GetBlockByHash returns a block with its transactions, in full or as hashes.
+func (api *blockAPI) GetBlockByHash(hash common.Hash, full bool) *block {
+	return api.marshalBlock(api.backend.BlockByHash(hash), full)
+}
+
+func (n *node) marshalBlock(b *types.Block, full bool) *block {
+	if b == nil {
+		return nil
+	}
+	return newBlock(b, full, n.signer)
+}
+
+// GetHeaderByNumber returns a block without its body.
+func (api *blockAPI) GetHeaderByNumber(number gethrpc.BlockNumber) *header {
+	return marshalHeader(api.backend.HeaderByNumber(api.number(number)))
+}
+
+// GetHeaderByHash returns a block without its body.
+func (api *blockAPI) GetHeaderByHash(hash common.Hash) *header {
+	return marshalHeader(api.backend.HeaderByHash(hash))
+}
+
+func marshalHeader(h *types.Header) *header {
+	if h == nil {
+		return nil
+	}
+	return newHeader(h)
+}
+
+// GetBlockTransactionCountByNumber counts a block's transactions.
+func (api *blockAPI) GetBlockTransactionCountByNumber(number gethrpc.BlockNumber) *hexutil.Uint {
+	return transactionCount(api.blockByNumber(number))
+}
+
+// GetBlockTransactionCountByHash counts a block's transactions.
+func (api *blockAPI) GetBlockTransactionCountByHash(hash common.Hash) *hexutil.Uint {
+	return transactionCount(api.backend.BlockByHash(hash))
+}
+
+func transactionCount(b *types.Block) *hexutil.Uint {
+	if b == nil {
+		return nil
+	}
+	n := hexutil.Uint(len(b.Transactions()))
+	return &n
+}
+
+// GetUncleCountByBlockNumber is 0 for every block: there are no uncles.
+func (api *blockAPI) GetUncleCountByBlockNumber(number gethrpc.BlockNumber) *hexutil.Uint {
+	return uncleCount(api.backend.HeaderByNumber(api.number(number)))
+}
+
+// GetUncleCountByBlockHash is 0 for every block.
+func (api *blockAPI) GetUncleCountByBlockHash(hash common.Hash) *hexutil.Uint {
+	return uncleCount(api.backend.HeaderByHash(hash))
+}
+
+func uncleCount(h *types.Header) *hexutil.Uint {
+	if h == nil {
+		return nil
+	}
+	return new(hexutil.Uint)
+}
+
+// GetUncleByBlockNumberAndIndex is null.
+func (api *blockAPI) GetUncleByBlockNumberAndIndex(gethrpc.BlockNumber, hexutil.Uint) *block {
+	return nil
+}
+
+// GetUncleByBlockHashAndIndex is null.
+func (api *blockAPI) GetUncleByBlockHashAndIndex(common.Hash, hexutil.Uint) *block { return nil }
+
+// GetBlockReceipts returns the receipts of a block in the order of its transactions.
+func (api *blockAPI) GetBlockReceipts(ref gethrpc.BlockNumberOrHash) []*receipt {
+	h, err := api.header(&ref)
+	if err != nil {
+		return nil
+	}
+	hash := h.Hash()
+	b := api.backend.BlockByHash(hash)
+	if b == nil {
+		return nil
+	}
+	return newReceipts(api.backend.ReceiptsByHash(hash), b.Transactions(), api.signer)
+}
+
+// GetTransactionByHash returns an included transaction, or a pending one.
+func (api *blockAPI) GetTransactionByHash(hash common.Hash) *transaction {
+	if tx, blockHash, _, index, ok := api.backend.Transaction(hash); ok {
+		return newTransaction(tx, api.signer, &place{api.backend.HeaderByHash(blockHash), blockHash, index})
+	}
+	if tx := api.pool.Get(hash); tx != nil {
+		return newTransaction(tx, api.signer, nil)
+	}
+	// Between the two lookups it may have moved from the pool into a block.
+	if tx, blockHash, _, index, ok := api.backend.Transaction(hash); ok {
+		return newTransaction(tx, api.signer, &place{api.backend.HeaderByHash(blockHash), blockHash, index})
+	}
+	return nil
+}
+
+// GetTransactionByBlockNumberAndIndex returns a transaction by its place.
+func (api *blockAPI) GetTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint64) *transaction {
+	return api.transactionAt(api.blockByNumber(number), uint64(index))
+}
+
+// GetTransactionByBlockHashAndIndex returns a transaction by its place.
+func (api *blockAPI) GetTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint64) *transaction {
+	return api.transactionAt(api.backend.BlockByHash(hash), uint64(index))
+}
+
+func (n *node) transactionAt(b *types.Block, index uint64) *transaction {
+	if b == nil || index >= uint64(len(b.Transactions())) {
+		return nil
+	}
+	return newTransaction(b.Transactions()[index], n.signer, &place{b.Header(), b.Hash(), index})
+}
+
+// GetTransactionReceipt returns the receipt of an included transaction.
+func (api *blockAPI) GetTransactionReceipt(hash common.Hash) *receipt { return api.receipt(hash) }
+
+func (n *node) receipt(hash common.Hash) *receipt {
+	tx, blockHash, _, index, ok := n.backend.Transaction(hash)
+	if !ok {
+		return nil
+	}
+	receipts := n.backend.ReceiptsByHash(blockHash)
+	if index >= uint64(len(receipts)) {
+		return nil
+	}
+	return newReceipt(receipts[index], tx, n.signer)
+}
+
+// GetRawTransactionByHash returns the encoding of an included or pending transaction, "0x" if there is none.
+func (api *blockAPI) GetRawTransactionByHash(hash common.Hash) (hexutil.Bytes, error) {
+	tx, _, _, _, ok := api.backend.Transaction(hash)
+	if !ok {
+		if tx = api.pool.Get(hash); tx == nil {
+			return nil, nil
+		}
+	}
+	return tx.MarshalBinary()
+}

@@ -1,0 +1,210 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/eth/filters"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+
+	"ledgerd/ledger"
+)
+
+// filterAPI is eth_getLogs and the filters that clients poll.
+type filterAPI struct{ *node }
+
+// GetLogs returns the logs that match, in order. More blocks or logs than the limits are -32005 with a range to try.
+func (api *filterAPI) GetLogs(ctx context.Context, crit filters.FilterCriteria) ([]*types.Log, error) {
+	return api.queryLogs(ctx, crit)
+}
+
+// NewFilter makes a filter for logs of blocks after the present head.
+func (api *filterAPI) NewFilter(crit filters.FilterCriteria) (gethrpc.ID, error) {
+	match, err := api.newLogMatcher(crit)
+	if err != nil {
+		return "", err
+	}
+	return api.filters.install(&filter{crit: crit, match: match, next: api.backend.CurrentHeader().Number.Uint64() + 1})
+}
+
+// NewBlockFilter makes a filter for the hashes of new blocks.
+func (api *filterAPI) NewBlockFilter() (gethrpc.ID, error) {
+	return api.filters.install(&filter{next: api.backend.CurrentHeader().Number.Uint64() + 1})
+}
+
+// NewPendingTransactionFilter makes a filter for transactions that become executable: their hashes, or, with true, themselves.
+func (api *filterAPI) NewPendingTransactionFilter(full *bool) (gethrpc.ID, error) {
+	f := &filter{pending: api.newPendingSubscriber(full)}
+	f.pending.kind = "pendingTransactionFilter"
+	f.pending.onOverflow = api.metrics.slow.Inc // the next poll finds the queue overflown
+	id, err := api.filters.install(f)
+	if err != nil {
+		return "", err
+	}
+	api.hub.subscribe(f.pending)
+	return id, nil
+}
+
+// UninstallFilter says whether there was such a filter.
+func (api *filterAPI) UninstallFilter(id gethrpc.ID) bool { return api.filters.uninstall(id) }
+
+// GetFilterChanges returns what is new since the last call.
+func (api *filterAPI) GetFilterChanges(ctx context.Context, id gethrpc.ID) (any, error) {
+	f := api.filters.use(id)
+	if f == nil {
+		return nil, errFilterNotFound
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.pending != nil:
+		if f.pending.overflown() {
+			api.filters.uninstall(id)
+			return nil, errFilterNotFound
+		}
+		return notNil(f.pending.takeAll()), nil
+	case f.match != nil:
+		return api.newLogs(ctx, f)
+	default:
+		return api.newBlocks(f), nil
+	}
+}
+
+// GetFilterLogs returns all logs that a filter made by NewFilter matches, past ones too.
+func (api *filterAPI) GetFilterLogs(ctx context.Context, id gethrpc.ID) ([]*types.Log, error) {
+	f := api.filters.use(id)
+	if f == nil || f.match == nil {
+		return nil, errFilterNotFound
+	}
+	return api.queryLogs(ctx, f.crit)
+}
+
+// newLogs searches from the filter's cursor. An answer that would be too large stops at the end of a block, and the next
+// call goes on there.
+func (n *node) newLogs(ctx context.Context, f *filter) ([]*types.Log, error) {
+	head := n.backend.CurrentHeader().Number.Uint64()
+	found := []*types.Log{}
+	if head < f.next {
+		return found, nil
+	}
+	logs, next, err := n.searchSome(ctx, ledger.LogQuery{From: f.next, To: head, Addresses: f.crit.Addresses, Topics: f.crit.Topics})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range logs {
+		if f.match(l) {
+			found = append(found, l)
+		}
+	}
+	f.next = next
+	return found, nil
+}
+
+func (n *node) newBlocks(f *filter) []common.Hash {
+	hashes := []common.Hash{}
+	for head := n.backend.CurrentHeader().Number.Uint64(); f.next <= head; f.next++ {
+		if h := n.backend.HeaderByNumber(f.next); h != nil {
+			hashes = append(hashes, h.Hash())
+		}
+	}
+	return hashes
+}
+
+// filter is what a client polls. Filters of logs and blocks are a cursor into the chain, which never reorganises: they
+// hold nothing, miss nothing, and cost nothing between polls. Only pending transactions have to be kept, in a queue with a
+// bound; a filter whose queue is full is removed, so that its client learns of it.
+type filter struct {
+	crit    filters.FilterCriteria
+	match   func(*types.Log) bool // logs
+	pending *subscriber           // pending transactions; neither: blocks
+
+	mu   sync.Mutex // one poll at a time
+	next uint64     // cursor: the first block not yet reported
+
+	used time.Time // guarded by filterTable.mu
+}
+
+// filterTable holds the filters of all clients.
+type filterTable struct {
+	*node
+	mu      sync.Mutex
+	filters map[gethrpc.ID]*filter
+}
+
+func newFilterTable(n *node) *filterTable {
+	return &filterTable{node: n, filters: make(map[gethrpc.ID]*filter)}
+}
+
+// run removes idle filters until ctx ends.
+func (t *filterTable) run(ctx context.Context) error {
+	tick := time.NewTicker(t.opts.FilterTimeout / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			t.expire(now)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (t *filterTable) install(f *filter) (gethrpc.ID, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.filters) >= t.opts.MaxFilters {
+		return "", limitExceeded("too many filters, at most %d", t.opts.MaxFilters)
+	}
+	id := gethrpc.NewID()
+	f.used = time.Now()
+	t.filters[id] = f
+	t.metrics.filters.Inc()
+	return id, nil
+}
+
+func (t *filterTable) use(id gethrpc.ID) *filter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.filters[id]
+	if f != nil {
+		f.used = time.Now()
+	}
+	return f
+}
+
+func (t *filterTable) uninstall(id gethrpc.ID) bool {
+	t.mu.Lock()
+	f := t.filters[id]
+	delete(t.filters, id)
+	t.mu.Unlock()
+	if f == nil {
+		return false
+	}
+	t.removed(f)
+	return true
+}
+
+func (t *filterTable) expire(now time.Time) {
+	t.mu.Lock()
+	var idle []*filter
+	for id, f := range t.filters {
+		if now.Sub(f.used) > t.opts.FilterTimeout {
+			idle = append(idle, f)
+			delete(t.filters, id)
+		}
+	}
+	t.mu.Unlock()
+	for _, f := range idle {
+		t.removed(f)
+	}
+}
+
+func (t *filterTable) removed(f *filter) {
+	if f.pending != nil {
+		t.hub.unsubscribe(f.pending)
+	}
+	t.metrics.filters.Dec()
+}

@@ -1,0 +1,616 @@
+package rpc
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/big"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/consensus"
+	"github.com/ethereum/go-ethereum/consensus/beacon"
+	"github.com/ethereum/go-ethereum/consensus/ethash"
+	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/rawdb"
+	"github.com/ethereum/go-ethereum/core/state"
+	"github.com/ethereum/go-ethereum/core/txpool"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/ethereum/go-ethereum/event"
+	"github.com/ethereum/go-ethereum/params"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+	"github.com/ethereum/go-ethereum/triedb"
+	"github.com/holiman/uint256"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	logconsensus "ledgerd/consensus"
+	"ledgerd/contracts"
+	"ledgerd/ledger"
+	ledgerpool "ledgerd/ledger/txpool"
+	"ledgerd/vm"
+)
+
+const (
+	testChainID  = 1337
+	testGasLimit = 150_000_000
+	testBaseFee  = 7
+	genesisTime  = 1_700_000_000
+	patience     = 10 * time.Second // for what must happen
+)
+
+// account is a key that is the same in every run.
+type account struct {
+	key     *ecdsa.PrivateKey
+	address common.Address
+}
+
+func newAccount(name string) account {
+	key, err := crypto.ToECDSA(crypto.Keccak256([]byte(name)))
+	if err != nil {
+		panic(err)
+	}
+	return account{key, crypto.PubkeyToAddress(key.PublicKey)}
+}
+
+var (
+	alice     = newAccount("alice")
+	bob       = newAccount("bob")
+	pauper    = newAccount("pauper")    // owns nothing
+	delegator = newAccount("delegator") // signs an EIP-7702 authorization
+	coinbase  = common.HexToAddress("0xc01bba5e00000000000000000000000000000001")
+)
+
+func (a account) sign(inner types.TxData) *types.Transaction {
+	return types.MustSignNewTx(a.key, types.LatestSigner(vm.OsakaConfig(testChainID)), inner)
+}
+
+func (a account) transfer(nonce uint64) *types.Transaction {
+	return a.sign(&types.DynamicFeeTx{
+		ChainID: big.NewInt(testChainID), Nonce: nonce, To: &bob.address, Gas: 21_000, Value: big.NewInt(1),
+		GasFeeCap: big.NewInt(params.GWei), GasTipCap: big.NewInt(2),
+	})
+}
+
+// emit makes the emitter log a topic.
+func (a account) emit(nonce uint64, topic common.Hash) *types.Transaction {
+	return a.sign(&types.DynamicFeeTx{
+		ChainID: big.NewInt(testChainID), Nonce: nonce, To: &emitter, Gas: 100_000, Data: topic[:],
+		GasFeeCap: big.NewInt(params.GWei), GasTipCap: new(big.Int),
+	})
+}
+
+// The emitter: called with a word, it stores it in slot 0, emits it as the topic and the data of a log, and returns it. Called
+// with nothing it reverts with the reason "no topic"; with one byte it runs until the gas is used up.
+var emitter = common.HexToAddress("0xe317700000000000000000000000000000000001")
+
+var emitterCode = append([]byte{
+	0x36, 0x80, 0x15, 0x60, 0x1d, 0x57, // CALLDATASIZE DUP1 ISZERO PUSH 1d JUMPI
+	0x60, 0x01, 0x14, 0x60, 0x28, 0x57, // PUSH 1 EQ PUSH 28 JUMPI
+	0x5f, 0x35, 0x80, 0x5f, 0x55, // word = CALLDATALOAD(0); SSTORE(0, word)
+	0x80, 0x5f, 0x52, // MSTORE(0, word)
+	0x60, 0x20, 0x5f, 0xa1, // LOG1(0, 32, word)
+	0x60, 0x20, 0x5f, 0xf3, // RETURN(0, 32)
+	0x00,
+	0x5b, 0x60, 0x64, 0x60, 0x2c, 0x5f, 0x39, // 1d: CODECOPY(0, 2c, 100)
+	0x60, 0x64, 0x5f, 0xfd, // REVERT(0, 100)
+	0x5b, 0x60, 0x28, 0x56, // 28: loop
+}, revertData...)
+
+// revertData is Error("no topic") in Solidity's ABI.
+var revertData = slices.Concat(common.FromHex("0x08c379a0"), common.LeftPadBytes([]byte{32}, 32),
+	common.LeftPadBytes([]byte{8}, 32), common.RightPadBytes([]byte("no topic"), 32))
+
+// What cmd puts together.
+var (
+	_ Backend   = (*ledger.Ledger)(nil)
+	_ Pool      = (*ledgerpool.Pool)(nil)
+	_ SharedLog = (*logconsensus.VirtualLog)(nil)
+)
+
+// fakeChain is a Backend, a Pool and a SharedLog in memory. Its blocks are made by the real executor; mine is all the
+// consensus there is.
+type fakeChain struct {
+	tb       testing.TB
+	config   *params.ChainConfig
+	executor *vm.Executor
+	sdb      state.Database
+	heads    event.FeedOf[ledger.HeadEvent]
+	pendings event.FeedOf[[]*types.Transaction]
+
+	mu       sync.Mutex
+	blocks   []*types.Block
+	numbers  map[common.Hash]uint64 // of blocks
+	receipts map[common.Hash]types.Receipts
+	included map[common.Hash]uint64 // block numbers of transactions
+	pool     map[common.Address]map[uint64]*types.Transaction
+	refuse   error // what Add returns
+	entries  []logconsensus.Entry
+	behind   logconsensus.LSN // entries that are ordered and not applied
+}
+
+func newFakeChain(tb testing.TB) *fakeChain {
+	genesis := &core.Genesis{
+		Config: vm.OsakaConfig(testChainID), GasLimit: testGasLimit, Timestamp: genesisTime,
+		Difficulty: new(big.Int), BaseFee: big.NewInt(testBaseFee), Alloc: contracts.Predeploys(),
+	}
+	genesis.Alloc[emitter] = types.Account{Code: emitterCode, Balance: new(big.Int)}
+	for _, a := range []account{alice, bob} {
+		genesis.Alloc[a.address] = types.Account{Balance: big.NewInt(params.Ether)}
+	}
+	db := rawdb.NewMemoryDatabase()
+	tdb := triedb.NewDatabase(db, triedb.HashDefaults)
+	tb.Cleanup(func() { tdb.Close() })
+	block, err := genesis.Commit(db, tdb, nil)
+	require.NoError(tb, err)
+	c := &fakeChain{
+		tb:       tb,
+		config:   genesis.Config,
+		sdb:      state.NewDatabase(tdb, nil),
+		blocks:   []*types.Block{block},
+		numbers:  map[common.Hash]uint64{block.Hash(): 0},
+		receipts: map[common.Hash]types.Receipts{block.Hash(): {}},
+		included: make(map[common.Hash]uint64),
+		pool:     make(map[common.Address]map[uint64]*types.Transaction),
+	}
+	c.executor = vm.NewExecutor(c.config, c)
+	return c
+}
+
+// mine makes a block of txs, all of which must be valid, and announces it.
+func (c *fakeChain) mine(txs ...*types.Transaction) *types.Block {
+	c.tb.Helper()
+	parent := c.CurrentHeader()
+	number := parent.Number.Uint64() + 1
+	millis := uint64(genesisTime+number)*1000 + 123
+	extra := []byte{1}
+	for _, v := range []uint64{1, 2 * number, millis} { // epoch, LSN, time
+		extra = binary.BigEndian.AppendUint64(extra, v)
+	}
+	st, err := state.New(parent.Root, c.sdb)
+	require.NoError(c.tb, err)
+	result, err := c.executor.Execute(st, parent, vm.Env{
+		Number: number, Time: millis / 1000, ParentHash: parent.Hash(), GasLimit: testGasLimit,
+		BaseFee: uint256.NewInt(testBaseFee), Coinbase: coinbase, Extra: extra,
+	}, txs)
+	require.NoError(c.tb, err)
+	require.Empty(c.tb, result.Skipped)
+	_, err = st.Commit(c.config.Rules(result.Block.Number(), true, result.Block.Time()), number)
+	require.NoError(c.tb, err)
+
+	c.mu.Lock()
+	hash := result.Block.Hash()
+	c.blocks = append(c.blocks, result.Block)
+	c.numbers[hash], c.receipts[hash] = number, result.Receipts
+	signer := c.executor.Signer()
+	for _, tx := range txs {
+		c.included[tx.Hash()] = number
+		from, _ := types.Sender(signer, tx)
+		delete(c.pool[from], tx.Nonce())
+	}
+	c.mu.Unlock()
+	position, ok := ledger.PositionOf(result.Block.Header())
+	require.True(c.tb, ok)
+	c.heads.Send(ledger.HeadEvent{Block: result.Block, Receipts: result.Receipts, Logs: result.Logs, Position: position})
+	return result.Block
+}
+
+func (c *fakeChain) ChainConfig() *params.ChainConfig { return c.config }
+func (c *fakeChain) Executor() *vm.Executor           { return c.executor }
+func (c *fakeChain) BaseFee() *big.Int                { return big.NewInt(testBaseFee) }
+
+func (c *fakeChain) CurrentHeader() *types.Header {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocks[len(c.blocks)-1].Header()
+}
+
+func (c *fakeChain) BlockByNumber(number uint64) *types.Block {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if number >= uint64(len(c.blocks)) {
+		return nil
+	}
+	return c.blocks[number]
+}
+
+func (c *fakeChain) BlockByHash(hash common.Hash) *types.Block {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	number, ok := c.numbers[hash]
+	if !ok {
+		return nil
+	}
+	return c.blocks[number]
+}
+
+func (c *fakeChain) HeaderByNumber(number uint64) *types.Header {
+	return headerOf(c.BlockByNumber(number))
+}
+
+func (c *fakeChain) HeaderByHash(hash common.Hash) *types.Header {
+	return headerOf(c.BlockByHash(hash))
+}
+
+func headerOf(b *types.Block) *types.Header {
+	if b == nil {
+		return nil
+	}
+	return b.Header()
+}
+
+func (c *fakeChain) ReceiptsByHash(hash common.Hash) types.Receipts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.receipts[hash]
+}
+
+func (c *fakeChain) Transaction(hash common.Hash) (*types.Transaction, common.Hash, uint64, uint64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	number, ok := c.included[hash]
+	if !ok {
+		return nil, common.Hash{}, 0, 0, false
+	}
+	b := c.blocks[number]
+	index := slices.IndexFunc(b.Transactions(), func(tx *types.Transaction) bool { return tx.Hash() == hash })
+	return b.Transactions()[index], b.Hash(), number, uint64(index), true
+}
+
+func (c *fakeChain) FilterLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error) {
+	var found []*types.Log
+	for n := q.From; n <= min(q.To, c.CurrentHeader().Number.Uint64()); n++ {
+		for _, r := range c.ReceiptsByHash(c.BlockByNumber(n).Hash()) {
+			for _, l := range r.Logs {
+				if logMatches(l, q.Addresses, q.Topics) {
+					found = append(found, l)
+				}
+			}
+		}
+		if q.Limit > 0 && len(found) >= q.Limit {
+			return found[:q.Limit], nil
+		}
+	}
+	return found, nil
+}
+
+func (c *fakeChain) WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error {
+	st, err := state.New(h.Root, c.sdb)
+	if err != nil {
+		return err
+	}
+	return f(st)
+}
+
+func (c *fakeChain) SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription {
+	return c.heads.Subscribe(ch)
+}
+
+func (c *fakeChain) Applied() logconsensus.LSN {
+	return logconsensus.LSN(2 * c.CurrentHeader().Number.Uint64())
+}
+
+func (c *fakeChain) TransactionStatus(hash common.Hash) ledger.TransactionStatus {
+	if _, blockHash, _, _, ok := c.Transaction(hash); ok {
+		return ledger.TransactionStatus{State: ledger.TransactionIncluded, BlockHash: blockHash}
+	}
+	if c.Get(hash) != nil {
+		return ledger.TransactionStatus{State: ledger.TransactionPending}
+	}
+	return ledger.TransactionStatus{}
+}
+
+// core.ChainContext, for the executor.
+
+func (c *fakeChain) Config() *params.ChainConfig { return c.config }
+func (c *fakeChain) Engine() consensus.Engine    { return beacon.New(ethash.NewFaker()) }
+func (c *fakeChain) GetHeader(hash common.Hash, _ uint64) *types.Header {
+	return c.HeaderByHash(hash)
+}
+func (c *fakeChain) GetHeaderByNumber(number uint64) *types.Header  { return c.HeaderByNumber(number) }
+func (c *fakeChain) GetHeaderByHash(hash common.Hash) *types.Header { return c.HeaderByHash(hash) }
+
+// fakePool is the chain as a Pool: it keeps what it is given until it is mined. Only the first gap in the nonces makes
+// a transaction queued.
+type fakePool struct{ *fakeChain }
+
+func (c *fakeChain) Get(hash common.Hash) *types.Transaction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, txs := range c.pool {
+		for _, tx := range txs {
+			if tx.Hash() == hash {
+				return tx
+			}
+		}
+	}
+	return nil
+}
+
+func (p fakePool) stateNonce(account common.Address) (nonce uint64) {
+	err := p.WithState(context.Background(), p.CurrentHeader(), func(st *state.StateDB) error {
+		nonce = st.GetNonce(account)
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return nonce
+}
+
+func (p fakePool) Add(tx *types.Transaction) error {
+	from, err := types.Sender(p.executor.Signer(), tx)
+	if err != nil {
+		return txpool.ErrInvalidSender
+	}
+	nonce := p.stateNonce(from)
+	p.mu.Lock()
+	if p.refuse != nil {
+		defer p.mu.Unlock()
+		return p.refuse
+	}
+	if old := p.pool[from][tx.Nonce()]; old != nil && old.Hash() == tx.Hash() {
+		defer p.mu.Unlock()
+		return txpool.ErrAlreadyKnown
+	}
+	if tx.Nonce() < nonce {
+		defer p.mu.Unlock()
+		return core.ErrNonceTooLow
+	}
+	if p.pool[from] == nil {
+		p.pool[from] = make(map[uint64]*types.Transaction)
+	}
+	p.pool[from][tx.Nonce()] = tx
+	p.mu.Unlock()
+	p.pendings.Send([]*types.Transaction{tx})
+	return nil
+}
+
+func (p fakePool) Nonce(account common.Address) uint64 {
+	nonce := p.stateNonce(account)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.pool[account][nonce] != nil {
+		nonce++
+	}
+	return nonce
+}
+
+func (p fakePool) ContentFrom(account common.Address) (pending, queued []*types.Transaction) {
+	end := p.Nonce(account)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, nonce := range slices.Sorted(maps.Keys(p.pool[account])) {
+		if nonce < end {
+			pending = append(pending, p.pool[account][nonce])
+		} else {
+			queued = append(queued, p.pool[account][nonce])
+		}
+	}
+	return pending, queued
+}
+
+func (p fakePool) Content() (pending, queued map[common.Address][]*types.Transaction) {
+	pending, queued = make(map[common.Address][]*types.Transaction), make(map[common.Address][]*types.Transaction)
+	for _, a := range []account{alice, bob} {
+		executable, waiting := p.ContentFrom(a.address)
+		if executable != nil {
+			pending[a.address] = executable
+		}
+		if waiting != nil {
+			queued[a.address] = waiting
+		}
+	}
+	return pending, queued
+}
+
+func (p fakePool) Inspect() (pending, queued map[common.Address]map[uint64]string) {
+	lines := func(content map[common.Address][]*types.Transaction) map[common.Address]map[uint64]string {
+		out := make(map[common.Address]map[uint64]string)
+		for account, txs := range content {
+			out[account] = make(map[uint64]string)
+			for _, tx := range txs {
+				out[account][tx.Nonce()] = "nonce " + strconv.FormatUint(tx.Nonce(), 10)
+			}
+		}
+		return out
+	}
+	p1, q1 := p.Content()
+	return lines(p1), lines(q1)
+}
+
+func (p fakePool) Stats() (pending, queued int) {
+	p1, q1 := p.Content()
+	for _, txs := range p1 {
+		pending += len(txs)
+	}
+	for _, txs := range q1 {
+		queued += len(txs)
+	}
+	return pending, queued
+}
+
+func (p fakePool) SubscribeTransactions(ch chan<- []*types.Transaction) event.Subscription {
+	return p.pendings.Subscribe(ch)
+}
+
+// fakeLog is the chain as a SharedLog: LSN 2n became block n, and the odd ones are of another application.
+type fakeLog struct{ *fakeChain }
+
+func (l fakeLog) Tail(context.Context, logconsensus.Consistency) (logconsensus.LSN, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return logconsensus.LSN(2*(len(l.blocks)-1)) + 1 + l.behind, nil
+}
+
+const fakeTrimmed = 2
+
+func (l fakeLog) Read(ctx context.Context, lo, hi logconsensus.LSN) ([]logconsensus.Entry, error) {
+	tail, _ := l.Tail(ctx, logconsensus.Fast)
+	switch {
+	case lo <= fakeTrimmed:
+		return nil, logconsensus.ErrTrimmed
+	case hi > tail:
+		return nil, logconsensus.ErrUnwritten
+	}
+	var entries []logconsensus.Entry
+	for lsn := lo; lsn < hi; lsn++ {
+		record := logconsensus.Record{App: "evm", ID: logconsensus.RecordID{Session: 9, Seq: uint64(lsn)}, Payload: make([]byte, 1000)}
+		entries = append(entries, logconsensus.Entry{LSN: lsn, Epoch: 1, UnixMilli: genesisTime * 1000, Record: record, Digest: [32]byte{byte(lsn)}})
+	}
+	return entries, nil
+}
+
+func (l fakeLog) Segments() []logconsensus.Segment {
+	member := logconsensus.Member{ID: 1, PeerAddress: "127.0.0.1:1", NodeKey: make([]byte, 32)}
+	return []logconsensus.Segment{
+		{Epoch: 1, Base: 1, Spec: logconsensus.Spec{Engine: "local"}},
+		{Epoch: 2, Base: 5, Spec: logconsensus.Spec{Engine: "raft", Members: []logconsensus.Member{member}, Threshold: 1}},
+	}
+}
+
+func (l fakeLog) Status() logconsensus.Status {
+	tail, _ := l.Tail(context.Background(), logconsensus.Fast)
+	return logconsensus.Status{Epoch: 2, Base: 5, Engine: "raft", Tail: tail, Trimmed: fakeTrimmed}
+}
+
+// fakeKeys is a KeyStore.
+type fakeKeys []account
+
+func (k fakeKeys) Accounts() []common.Address {
+	addresses := make([]common.Address, len(k))
+	for i, a := range k {
+		addresses[i] = a.address
+	}
+	return addresses
+}
+
+func (k fakeKeys) Sign(address common.Address, hash []byte) ([]byte, error) {
+	for _, a := range k {
+		if a.address == address {
+			return crypto.Sign(hash, a.key)
+		}
+	}
+	return nil, ErrUnknownAccount
+}
+
+// faultyAPI is a namespace with a bug.
+type faultyAPI struct{}
+
+func (faultyAPI) Panic() int { panic("a bug") }
+
+// testNode is a running server over a fake chain.
+type testNode struct {
+	*fakeChain
+	server  *Server
+	address string // host:port
+	stop    func() // and wait until it has
+}
+
+func startNode(t *testing.T, opts Options) *testNode {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return startNodeOn(t, l, opts)
+}
+
+func startNodeOn(t *testing.T, l net.Listener, opts Options) *testNode {
+	t.Helper()
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+	chain := newFakeChain(t)
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	server, err := New(chain, fakePool{chain}, fakeLog{chain}, opts)
+	require.NoError(t, err)
+	require.NoError(t, server.Register("test", faultyAPI{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, l) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-served:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			t.Error("Serve does not end")
+		}
+	})
+	t.Cleanup(stop)
+	return &testNode{fakeChain: chain, server: server, address: l.Addr().String(), stop: stop}
+}
+
+func (n *testNode) dial(t *testing.T, scheme string) *gethrpc.Client {
+	t.Helper()
+	client, err := gethrpc.Dial(scheme + "://" + n.address)
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
+func (n *testNode) ethclient(t *testing.T) *ethclient.Client {
+	return ethclient.NewClient(n.dial(t, "http"))
+}
+
+// call returns the result as it is on the wire.
+func call(t *testing.T, c *gethrpc.Client, method string, args ...any) json.RawMessage {
+	t.Helper()
+	var result json.RawMessage
+	require.NoError(t, c.Call(&result, method, args...), method)
+	return result
+}
+
+// callError returns code, message and data of the error that a call must have.
+func callError(t *testing.T, c *gethrpc.Client, method string, args ...any) (code int, message string, data any) {
+	t.Helper()
+	err := c.Call(new(json.RawMessage), method, args...)
+	require.Error(t, err, method)
+	var withCode gethrpc.Error
+	require.True(t, errors.As(err, &withCode), "%v", err)
+	var withData gethrpc.DataError
+	if errors.As(err, &withData) {
+		data = withData.ErrorData()
+	}
+	return withCode.ErrorCode(), err.Error(), data
+}
+
+// valueOf reads a counter or a gauge.
+func valueOf(m prometheus.Metric) float64 {
+	var out dto.Metric
+	if err := m.Write(&out); err != nil {
+		panic(err)
+	}
+	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
+}
+
+// receive takes the next value from ch.
+func receive[T any](t *testing.T, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing comes")
+		panic("unreachable")
+	}
+}
+
+// eventually polls until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, time.Millisecond, what)
+}

@@ -1,0 +1,154 @@
+package rpc
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+// routes is the HTTP surface; doc.go draws it.
+func (s *Server) routes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !hostAllowed(s.opts.Hosts, r.Host) {
+			s.metrics.refused.WithLabelValues("host").Inc()
+			http.Error(w, "invalid host specified", http.StatusForbidden)
+			return
+		}
+		switch {
+		case r.URL.Path == "/healthz":
+			text(w, http.StatusOK, "ok")
+		case r.URL.Path == "/readyz":
+			s.serveReady(w, r)
+		case r.URL.Path == "/metrics" && s.opts.Metrics != nil:
+			s.opts.Metrics.ServeHTTP(w, r)
+		case r.URL.Path == "/" && websocket.IsWebSocketUpgrade(r):
+			s.serveWebsocket(w, r)
+		case r.URL.Path == "/" && r.Method != http.MethodGet && r.Method != http.MethodHead:
+			s.serveJSON(w, r)
+		case s.opts.Fallback != nil:
+			s.opts.Fallback.ServeHTTP(w, r)
+		case r.URL.Path == "/":
+			text(w, http.StatusOK, "ledgerd: JSON-RPC by POST, or by websocket")
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+func text(w http.ResponseWriter, status int, line string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write([]byte(line + "\n"))
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	ready := s.opts.Ready
+	if ready == nil {
+		ready = s.caughtUp
+	}
+	if err := ready(r.Context()); err != nil {
+		text(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	text(w, http.StatusOK, "ready")
+}
+
+// serveJSON answers one request or batch. go-ethereum's server insists on Content-Type application/json, so a web page
+// cannot post without the browser asking first (the preflight below).
+func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
+	if origin := r.Header.Get("Origin"); origin != "" {
+		w.Header().Add("Vary", "Origin")
+		if s.originAllowed(r) {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			if r.Method == http.MethodOptions {
+				w.Header().Set("Access-Control-Allow-Methods", "POST")
+				w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Authorization")
+				w.Header().Set("Access-Control-Max-Age", "600")
+			}
+		} else {
+			s.metrics.refused.WithLabelValues("origin").Inc()
+		}
+	}
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	s.rpc.ServeHTTP(w, r)
+}
+
+// hostAllowed says whether a Host header names this node. An IP address always does: a rebound name is what an attacker
+// has. So does an absent header: browsers send one.
+func hostAllowed(hosts []string, host string) bool {
+	if host == "" {
+		return true
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return true
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return slices.ContainsFunc(hosts, func(h string) bool { return h == "*" || strings.ToLower(h) == host })
+}
+
+// originAllowed says whether the page that makes the request may. No Origin: not a browser.
+func (s *Server) originAllowed(r *http.Request) bool {
+	origin := strings.ToLower(r.Header.Get("Origin"))
+	if origin == "" {
+		return true
+	}
+	if _, own, ok := strings.Cut(origin, "://"); ok && own == strings.ToLower(r.Host) {
+		return true // a page of this node
+	}
+	return slices.ContainsFunc(s.opts.CORS, func(o string) bool { return o == "*" || strings.ToLower(o) == origin })
+}
+
+// limitListener closes what comes above a number of open connections: a definite answer, where a full backlog would be
+// silence.
+type limitListener struct {
+	net.Listener
+	free    chan struct{}
+	metrics *metrics
+}
+
+func newLimitListener(l net.Listener, limit int, m *metrics) *limitListener {
+	return &limitListener{Listener: l, free: make(chan struct{}, limit), metrics: m}
+}
+
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.free <- struct{}{}:
+			l.metrics.connections.Inc()
+			return &limitedConn{Conn: c, l: l}, nil
+		default:
+			l.metrics.refused.WithLabelValues("connections").Inc()
+			c.Close()
+		}
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	l    *limitListener
+	once sync.Once
+}
+
+func (c *limitedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		<-c.l.free
+		c.l.metrics.connections.Dec()
+	})
+	return err
+}

@@ -1,0 +1,194 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/eth/filters"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+
+	"ledgerd/ledger"
+)
+
+// maxTopics is the number of topics that a log can have.
+const maxTopics = 4
+
+func (n *node) checkCriteria(crit filters.FilterCriteria) error {
+	if len(crit.Topics) > maxTopics {
+		return invalidParams("exceed max topics")
+	}
+	if len(crit.Addresses) > n.opts.MaxLogCriteria {
+		return errTooManyCriteria
+	}
+	for _, alternatives := range crit.Topics {
+		if len(alternatives) > n.opts.MaxLogCriteria {
+			return errTooManyCriteria
+		}
+	}
+	return nil
+}
+
+// newLogMatcher returns the predicate for new logs, and the errors of a subscription or a new filter: one for the past only
+// makes no sense.
+func (n *node) newLogMatcher(crit filters.FilterCriteria) (func(*types.Log) bool, error) {
+	if err := n.checkCriteria(crit); err != nil {
+		return nil, err
+	}
+	if crit.BlockHash != nil {
+		return nil, errInvalidBlockRange
+	}
+	from, to := uint64(0), uint64(math.MaxUint64)
+	if crit.FromBlock != nil {
+		switch tag := crit.FromBlock.Int64(); {
+		case tag == gethrpc.PendingBlockNumber.Int64():
+			return nil, errPendingLogs
+		case tag >= 0:
+			from = uint64(tag)
+		}
+	}
+	if crit.ToBlock != nil {
+		switch tag := crit.ToBlock.Int64(); {
+		case tag == gethrpc.PendingBlockNumber.Int64():
+			return nil, errPendingLogs
+		case tag == gethrpc.EarliestBlockNumber.Int64():
+			return nil, errInvalidBlockRange
+		case tag >= 0:
+			to = uint64(tag)
+		}
+	}
+	if from > to {
+		return nil, errInvalidBlockRange
+	}
+	return func(l *types.Log) bool {
+		return l.BlockNumber >= from && l.BlockNumber <= to && logMatches(l, crit.Addresses, crit.Topics)
+	}, nil
+}
+
+func logMatches(l *types.Log, addresses []common.Address, topics [][]common.Hash) bool {
+	if len(addresses) > 0 && !slices.Contains(addresses, l.Address) {
+		return false
+	}
+	if len(topics) > len(l.Topics) {
+		return false
+	}
+	for i, alternatives := range topics {
+		if len(alternatives) > 0 && !slices.Contains(alternatives, l.Topics[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// queryLogs answers eth_getLogs and eth_getFilterLogs.
+func (n *node) queryLogs(ctx context.Context, crit filters.FilterCriteria) ([]*types.Log, error) {
+	if err := n.checkCriteria(crit); err != nil {
+		return nil, err
+	}
+	q := ledger.LogQuery{Addresses: crit.Addresses, Topics: crit.Topics}
+	if crit.BlockHash != nil {
+		if crit.FromBlock != nil || crit.ToBlock != nil {
+			return nil, invalidParams("can't specify fromBlock/toBlock with blockHash")
+		}
+		h := n.backend.HeaderByHash(*crit.BlockHash)
+		if h == nil {
+			return nil, errUnknownBlock
+		}
+		q.From, q.To = h.Number.Uint64(), h.Number.Uint64()
+	} else {
+		head := n.backend.CurrentHeader().Number.Uint64()
+		var err error
+		if q.From, err = logBound(crit.FromBlock, head); err != nil {
+			return nil, err
+		}
+		if q.To, err = logBound(crit.ToBlock, head); err != nil {
+			return nil, err
+		}
+		if q.From > q.To {
+			return nil, errInvalidBlockRange
+		}
+		if q.To > head {
+			return nil, errRangeIntoFuture
+		}
+		if q.To-q.From >= n.opts.MaxLogBlocks {
+			return nil, tryRange(fmt.Sprintf("query exceeds max block range %d", n.opts.MaxLogBlocks), q.From, q.From+n.opts.MaxLogBlocks-1)
+		}
+	}
+	return n.searchLogs(ctx, q)
+}
+
+// logBound resolves one end of a range; absent is the head.
+func logBound(number *big.Int, head uint64) (uint64, error) {
+	if number == nil {
+		return head, nil
+	}
+	switch v := number.Int64(); {
+	case v >= 0:
+		return uint64(v), nil
+	case v == gethrpc.EarliestBlockNumber.Int64():
+		return 0, nil
+	case v == gethrpc.PendingBlockNumber.Int64():
+		return 0, errPendingLogs
+	default:
+		return head, nil
+	}
+}
+
+// searchLogs runs a query, and refuses it if the answer passes the limit.
+func (n *node) searchLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error) {
+	logs, next, err := n.searchSome(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if next <= q.To {
+		return nil, tryRange(fmt.Sprintf("query returned more than %d results", n.opts.MaxLogs), q.From, next-1)
+	}
+	return logs, nil
+}
+
+// searchSome returns the logs of the blocks from q.From up to next-1: up to q.To if the limit on results allows. The first
+// block is always whole, whatever the limit: its gas bounds it.
+func (n *node) searchSome(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error) {
+	release, err := n.acquire(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer release()
+	if q.From < q.To {
+		q.Limit = n.opts.MaxLogs + 1
+		if logs, err = n.backend.FilterLogs(ctx, q); err != nil {
+			return nil, 0, err
+		}
+		if len(logs) <= n.opts.MaxLogs {
+			return notNil(logs), q.To + 1, nil
+		}
+		if last := logs[n.opts.MaxLogs].BlockNumber; last > q.From {
+			end := slices.IndexFunc(logs, func(l *types.Log) bool { return l.BlockNumber == last })
+			return logs[:end], last, nil
+		}
+	}
+	q.To, q.Limit = q.From, 0
+	logs, err = n.backend.FilterLogs(ctx, q)
+	return notNil(logs), q.From + 1, err
+}
+
+// notNil makes sure that an empty list is encoded as [].
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// tryRange is the error for a query that is too large, in the form that indexers parse to learn which one is not.
+func tryRange(message string, from, to uint64) error {
+	return &codedError{
+		code:    codeLimitExceeded,
+		message: fmt.Sprintf("%s. Try with this block range [%#x, %#x].", message, from, to),
+		data:    map[string]string{"from": fmt.Sprintf("%#x", from), "to": fmt.Sprintf("%#x", to)},
+	}
+}

@@ -1,0 +1,307 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/core/types"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options say what a Server exposes and how much it allows. Zero means the default.
+type Options struct {
+	// Version is the middle part of web3_clientVersion: "ledgerd/<Version>/linux-amd64/go1.26".
+	Version string
+	// Namespaces are the ones to expose: "eth", "net", "web3", "txpool", "log", "ledger". Nil exposes all.
+	Namespaces []string
+	// KeyStore holds accounts that the node signs for. Nil: none, and eth_sendTransaction knows no account.
+	KeyStore KeyStore
+	// AllowUnprotected takes legacy transactions without a chain id (before EIP-155), which anybody can replay from another
+	// chain. Keyless deployments are made of them.
+	AllowUnprotected bool
+	// PeerCount answers net_peerCount. Nil: 0.
+	PeerCount func() int
+	// Ready says why the node should get no traffic now (/readyz answers 503 with the text), or nil. Nil: not while catching up.
+	Ready func(context.Context) error
+
+	// Hosts are the names that the Host header of a request may have, beside any IP address; "*" is any. It stops DNS
+	// rebinding: a web page whose own name was made to point at this node. Default: localhost.
+	Hosts []string
+	// CORS are the origins whose pages may call this node from a browser, by HTTP and by websocket; "*" is any. Default:
+	// none but pages that this node serves itself.
+	CORS []string
+	// Metrics is served at /metrics. Nil: nothing is.
+	Metrics http.Handler
+	// Fallback serves what is left: the feed, the explorer. It stands behind the Host check and has the write timeout of
+	// the server, which a stream lifts with http.ResponseController. Nil: 404, and a bare 200 for GET /.
+	Fallback http.Handler
+
+	MaxConnections    int           // open at a time; more are closed when they come. Default 2000
+	MaxSubscriptions  int           // per websocket. Default 100
+	MaxFilters        int           // of eth_newFilter and the like, in all. Default 1024
+	MaxBodyBytes      int           // of a request. Default 5 MiB
+	MaxMessageBytes   int           // of a websocket message. Default 5 MiB
+	MaxBatchItems     int           // default 1000
+	MaxBatchBytes     int           // of the answers to a batch together. Default 25 MB
+	MaxQueueBytes     int           // of undelivered announcements, per subscription. Default 4 MiB
+	MaxHeavy          int           // executions, traces and log searches at a time. Default 8 per CPU
+	ReadTimeout       time.Duration // for a whole request. Default 10 s
+	WriteTimeout      time.Duration // from the end of the request's header to the end of the answer. Default 90 s
+	IdleTimeout       time.Duration // between requests of one connection. Default 2 min
+	FilterTimeout     time.Duration // a filter that nobody polls is removed. Default 5 min
+	CallTimeout       time.Duration // for an execution. Default 5 s
+	CallGas           uint64        // for an execution. Default 50M
+	SyncTimeout       time.Duration // of eth_sendRawTransactionSync when the client names none. Default 20 s
+	MaxSyncTimeout    time.Duration // default 1 min
+	MaxLogBlocks      uint64        // span of one eth_getLogs. Default 10,000
+	MaxLogs           int           // in one answer. Default 20,000
+	MaxLogCriteria    int           // addresses, or topics of one position. Default 1000
+	MaxFeeHistory     uint64        // blocks. Default 1024
+	MaxLogReadEntries int           // of log_read. Default 1000
+	MaxLogReadBytes   int           // of payload in one log_read. Default 4 MiB
+	SyncingAfter      uint64        // entries behind the tail that make eth_syncing true. Default 64: a busy node is always a few behind
+	ShutdownTimeout   time.Duration // for requests in flight when Serve is told to end. Default 3 s
+	Logger            *slog.Logger  // nil discards
+	Registerer        prometheus.Registerer
+}
+
+// EnsureDefaults fills in what is zero.
+func (o *Options) EnsureDefaults() {
+	defaultTo(&o.Version, "dev")
+	defaultTo(&o.MaxConnections, 2000)
+	defaultTo(&o.MaxSubscriptions, 100)
+	defaultTo(&o.MaxFilters, 1024)
+	defaultTo(&o.MaxBodyBytes, 5<<20)
+	defaultTo(&o.MaxMessageBytes, 5<<20)
+	defaultTo(&o.MaxBatchItems, 1000)
+	defaultTo(&o.MaxBatchBytes, 25_000_000)
+	defaultTo(&o.MaxQueueBytes, 4<<20)
+	defaultTo(&o.MaxHeavy, 8*runtime.GOMAXPROCS(0))
+	defaultTo(&o.ReadTimeout, 10*time.Second)
+	defaultTo(&o.WriteTimeout, 90*time.Second)
+	defaultTo(&o.IdleTimeout, 2*time.Minute)
+	defaultTo(&o.FilterTimeout, 5*time.Minute)
+	defaultTo(&o.CallTimeout, 5*time.Second)
+	defaultTo(&o.CallGas, 50_000_000)
+	defaultTo(&o.SyncTimeout, 20*time.Second)
+	defaultTo(&o.MaxSyncTimeout, time.Minute)
+	defaultTo(&o.MaxLogBlocks, 10_000)
+	defaultTo(&o.MaxLogs, 20_000)
+	defaultTo(&o.MaxLogCriteria, 1000)
+	defaultTo(&o.MaxFeeHistory, 1024)
+	defaultTo(&o.MaxLogReadEntries, 1000)
+	defaultTo(&o.MaxLogReadBytes, 4<<20)
+	defaultTo(&o.SyncingAfter, 64)
+	defaultTo(&o.ShutdownTimeout, 3*time.Second)
+	if o.Hosts == nil {
+		o.Hosts = []string{"localhost"}
+	}
+	if o.PeerCount == nil {
+		o.PeerCount = func() int { return 0 }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+}
+
+func defaultTo[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Validate reports every problem at once.
+func (o *Options) Validate() error {
+	var errs []error
+	for _, n := range o.Namespaces {
+		if !slices.Contains(namespaces, n) {
+			errs = append(errs, fmt.Errorf("unknown namespace %q", n))
+		}
+	}
+	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxFilters, o.MaxBodyBytes, o.MaxMessageBytes, o.MaxBatchItems,
+		o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries, o.MaxLogReadBytes} {
+		if n < 0 {
+			errs = append(errs, errors.New("a limit is negative"))
+			break
+		}
+	}
+	if o.WriteTimeout != 0 && o.WriteTimeout <= o.MaxSyncTimeout {
+		errs = append(errs, fmt.Errorf("WriteTimeout %v must be above MaxSyncTimeout %v", o.WriteTimeout, o.MaxSyncTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+var namespaces = []string{"eth", "net", "web3", "txpool", "log", "ledger"}
+
+// node is what the receivers of all namespaces share. It has no exported methods: embedded in a receiver, they would
+// become RPC methods.
+type node struct {
+	backend Backend
+	pool    Pool
+	log     SharedLog
+	opts    Options
+	signer  types.Signer
+	hub     *hub
+	filters *filterTable
+	heavy   chan struct{} // a token for each heavy request that runs
+	metrics *metrics
+	started uint64 // head when the server was made, for eth_syncing
+}
+
+// acquire waits for leave to do something heavy and returns what gives it back. It keeps a flood of executions from
+// starving the applying of blocks and the cheap requests.
+func (n *node) acquire(ctx context.Context) (release func(), err error) {
+	timer := time.NewTimer(n.opts.CallTimeout)
+	defer timer.Stop()
+	select {
+	case n.heavy <- struct{}{}:
+		return func() { <-n.heavy }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, limitExceeded("the node is busy: %d calls and searches are running, none ended in %v", cap(n.heavy), n.opts.CallTimeout)
+	}
+}
+
+// Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.
+type Server struct {
+	*node
+	rpc     *gethrpc.Server
+	sockets sockets
+	handler http.Handler
+}
+
+// New makes a server. log may be nil if the "log" namespace is not exposed.
+func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, error) {
+	opts.EnsureDefaults()
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("rpc options: %w", err)
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("rpc metrics: %w", err)
+	}
+	n := &node{
+		backend: backend,
+		pool:    pool,
+		log:     log,
+		opts:    opts,
+		signer:  types.LatestSigner(backend.ChainConfig()),
+		heavy:   make(chan struct{}, opts.MaxHeavy),
+		metrics: m,
+		started: backend.CurrentHeader().Number.Uint64(),
+	}
+	n.hub = newHub(n)
+	n.filters = newFilterTable(n)
+	s := &Server{node: n, rpc: gethrpc.NewServer()}
+	s.rpc.SetBatchLimits(opts.MaxBatchItems, opts.MaxBatchBytes)
+	s.rpc.SetHTTPBodyLimit(opts.MaxBodyBytes)
+	s.sockets.init(s)
+	s.handler = s.routes()
+	for _, r := range s.receivers() {
+		if opts.Namespaces != nil && !slices.Contains(opts.Namespaces, r.namespace) {
+			continue
+		}
+		if err := s.Register(r.namespace, r.receiver); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+type receiver struct {
+	namespace string
+	receiver  any
+}
+
+func (s *Server) receivers() []receiver {
+	n := s.node
+	all := []receiver{
+		{"web3", &web3API{n}},
+		{"net", &netAPI{n}},
+		{"eth", &chainAPI{n}},
+		{"eth", &blockAPI{n}},
+		{"eth", &stateAPI{n}},
+		{"eth", &callAPI{n}},
+		{"eth", &feeAPI{n}},
+		{"eth", newSubmitAPI(n)},
+		{"eth", &filterAPI{n}},
+		{"eth", &subscribeAPI{n, &s.sockets}},
+		{"txpool", &txpoolAPI{n}},
+		{"ledger", &ledgerAPI{n}},
+	}
+	if n.log != nil {
+		all = append(all, receiver{"log", &logAPI{n}})
+	}
+	return all
+}
+
+// Register adds the exported methods of receiver to a namespace, for instance the tracers to "debug". It must be called
+// before Serve. The method Foo of receiver becomes <namespace>_foo.
+func (s *Server) Register(namespace string, receiver any) error {
+	if err := s.rpc.RegisterName(namespace, receiver); err != nil {
+		return fmt.Errorf("register %s: %w", namespace, err)
+	}
+	return nil
+}
+
+// Client returns a client within this process, for which no limits hold.
+func (s *Server) Client() *gethrpc.Client { return gethrpc.DialInProc(s.rpc) }
+
+// Serve accepts connections from l until ctx ends; then it lets requests in flight end for ShutdownTimeout, closes all
+// connections, and returns nil when the last goroutine has ended. It closes l. Any other error is the listener's.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
+	server := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.opts.ReadTimeout,
+		ReadTimeout:       s.opts.ReadTimeout,
+		WriteTimeout:      s.opts.WriteTimeout,
+		IdleTimeout:       s.opts.IdleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.hub.run(ctx) })
+	g.Go(func() error { return s.filters.run(ctx) })
+	g.Go(func() error {
+		err := server.Serve(newLimitListener(l, s.opts.MaxConnections, s.metrics))
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve rpc: %w", err)
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		s.sockets.close()
+		grace, cancel := context.WithTimeout(requests, s.opts.ShutdownTimeout)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			cancelRequests()
+			server.Close()
+		}
+		s.rpc.Stop()
+		s.sockets.wait()
+		return nil
+	})
+	return g.Wait()
+}
+
+// Handler returns the server's HTTP handler, without its limits on connections and time. Subscriptions,
+// eth_sendRawTransactionSync and filters of pending transactions only work while Serve runs.
+func (s *Server) Handler() http.Handler { return s.handler }

@@ -1,0 +1,157 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/eth/filters"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+	"github.com/gorilla/websocket"
+)
+
+// maxReceiptHashes bounds the transactions that one "transactionReceipts" subscription can name, as in go-ethereum.
+const maxReceiptHashes = 200
+
+// subscribeAPI is eth_subscribe: the method NewHeads is the subscription "newHeads".
+type subscribeAPI struct {
+	*node
+	sockets *sockets
+}
+
+// NewHeads announces the header of every new block.
+func (api *subscribeAPI) NewHeads(ctx context.Context) (*gethrpc.Subscription, error) {
+	return api.subscribe(ctx, &subscriber{
+		kind:   "newHeads",
+		onHead: func(a *announcement) []json.RawMessage { return []json.RawMessage{a.encodedHeader()} },
+	})
+}
+
+// Logs announces every new log that matches, one by one.
+func (api *subscribeAPI) Logs(ctx context.Context, crit filters.FilterCriteria) (*gethrpc.Subscription, error) {
+	match, err := api.newLogMatcher(crit)
+	if err != nil {
+		return nil, err
+	}
+	return api.subscribe(ctx, &subscriber{
+		kind: "logs",
+		onHead: func(a *announcement) []json.RawMessage {
+			var messages []json.RawMessage
+			for i, l := range a.Logs {
+				if match(l) {
+					messages = append(messages, a.encodedLog(i))
+				}
+			}
+			return messages
+		},
+	})
+}
+
+// NewPendingTransactions announces transactions that become executable in the pool: their hashes, or, with true, themselves.
+func (api *subscribeAPI) NewPendingTransactions(ctx context.Context, full *bool) (*gethrpc.Subscription, error) {
+	return api.subscribe(ctx, api.newPendingSubscriber(full))
+}
+
+func (n *node) newPendingSubscriber(full *bool) *subscriber {
+	return &subscriber{
+		kind: "newPendingTransactions",
+		onTransactions: func(txs []*types.Transaction) []json.RawMessage {
+			messages := make([]json.RawMessage, len(txs))
+			for i, tx := range txs {
+				if full != nil && *full {
+					messages[i] = encode(newTransaction(tx, n.signer, nil))
+				} else {
+					messages[i] = encode(tx.Hash())
+				}
+			}
+			return messages
+		},
+	}
+}
+
+// receiptsQuery is the argument of the subscription "transactionReceipts".
+type receiptsQuery struct {
+	TransactionHashes []common.Hash `json:"transactionHashes"`
+}
+
+// TransactionReceipts announces, block by block, the receipts of the transactions that are named, or of all.
+func (api *subscribeAPI) TransactionReceipts(ctx context.Context, query *receiptsQuery) (*gethrpc.Subscription, error) {
+	wanted := make(map[common.Hash]struct{})
+	if query != nil {
+		if len(query.TransactionHashes) > maxReceiptHashes {
+			return nil, invalidParams("exceed max number of transaction hashes allowed per transactionReceipts subscription")
+		}
+		for _, h := range query.TransactionHashes {
+			wanted[h] = struct{}{}
+		}
+	}
+	return api.subscribe(ctx, &subscriber{
+		kind: "transactionReceipts",
+		onHead: func(a *announcement) []json.RawMessage {
+			var matching []*receipt
+			for i, tx := range a.Block.Transactions() {
+				if _, ok := wanted[tx.Hash()]; ok || len(wanted) == 0 {
+					matching = append(matching, a.receiptForms()[i])
+				}
+			}
+			if matching == nil {
+				return nil
+			}
+			return []json.RawMessage{encode(matching)}
+		},
+	})
+}
+
+// subscribe starts the goroutine that brings sub's queue to the connection of the request.
+func (api *subscribeAPI) subscribe(ctx context.Context, sub *subscriber) (*gethrpc.Subscription, error) {
+	notifier, ok := gethrpc.NotifierFromContext(ctx)
+	if !ok {
+		return nil, gethrpc.ErrNotificationsUnsupported
+	}
+	sock := api.sockets.of(gethrpc.PeerInfoFromContext(ctx))
+	if sock != nil && sock.subscriptions.Add(1) > int64(api.opts.MaxSubscriptions) {
+		sock.subscriptions.Add(-1)
+		return nil, limitExceeded("too many subscriptions on one connection, at most %d", api.opts.MaxSubscriptions)
+	}
+	overflow := make(chan struct{})
+	sub.onOverflow = func() {
+		api.metrics.slow.Inc()
+		api.opts.Logger.Info("slow subscriber cut off", "kind", sub.kind, "limit", sub.limit)
+		if sock != nil {
+			api.sockets.end(sock, websocket.CloseTryAgainLater, "slow consumer: the queue of a subscription is full")
+		}
+		close(overflow)
+	}
+	remote := notifier.CreateSubscription()
+	api.hub.subscribe(sub)
+	api.sockets.running.Add(1)
+	go func() {
+		defer api.sockets.running.Done()
+		defer func() {
+			api.hub.unsubscribe(sub)
+			if sock != nil {
+				sock.subscriptions.Add(-1)
+			}
+		}()
+		for {
+			m, ok := sub.take()
+			if ok {
+				if notifier.Notify(remote.ID, m) != nil {
+					return
+				}
+				continue
+			}
+			select {
+			case <-sub.wake:
+			case <-overflow:
+				return
+			case <-remote.Err(): // unsubscribed, or the connection has ended
+				return
+			case <-api.hub.done:
+				return
+			}
+		}
+	}()
+	return remote, nil
+}

@@ -1,0 +1,227 @@
+package rpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+	"github.com/gorilla/websocket"
+)
+
+// Timing of a websocket: a ping after pingInterval, the peer is gone when nothing came for readTimeout.
+const (
+	pingInterval = 20 * time.Second
+	readTimeout  = 60 * time.Second
+	closeTimeout = 5 * time.Second // to get a control message out while a long message is being written
+)
+
+// sockets are the open websockets. go-ethereum's own websocket handler would do but for three things that it keeps to
+// itself: it cannot end one connection, it cannot say why it ended, and nothing in it knows which subscription is whose.
+// So this is the transport, and go-ethereum's codec for streams sits on top of it.
+type sockets struct {
+	server   *Server
+	upgrader websocket.Upgrader
+	running  sync.WaitGroup
+	mu       struct {
+		sync.Mutex
+		open   map[string]*socket // by id
+		last   uint64
+		closed bool
+	}
+}
+
+func (ss *sockets) init(s *Server) {
+	ss.server = s
+	ss.upgrader = websocket.Upgrader{
+		ReadBufferSize:  1 << 10,
+		WriteBufferSize: 4 << 10,
+		WriteBufferPool: new(sync.Pool),
+		CheckOrigin: func(r *http.Request) bool {
+			if !s.originAllowed(r) {
+				s.metrics.refused.WithLabelValues("origin").Inc()
+				return false
+			}
+			return true
+		},
+	}
+	ss.mu.open = make(map[string]*socket)
+}
+
+func (s *Server) serveWebsocket(w http.ResponseWriter, r *http.Request) {
+	conn, err := s.sockets.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	sock := s.sockets.add(conn)
+	if sock == nil {
+		conn.Close()
+		return
+	}
+	defer s.sockets.remove(sock)
+	s.rpc.ServeCodec(gethrpc.NewCodec(sock), 0)
+}
+
+// add returns nil when the server is stopping.
+func (ss *sockets) add(conn *websocket.Conn) *socket {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.mu.closed {
+		return nil
+	}
+	ss.mu.last++
+	sock := &socket{
+		conn: conn,
+		id:   fmt.Sprintf("%s#%d", conn.RemoteAddr(), ss.mu.last),
+		done: make(chan struct{}),
+	}
+	conn.SetReadLimit(int64(ss.server.opts.MaxMessageBytes))
+	conn.SetReadDeadline(time.Now().Add(readTimeout))
+	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(readTimeout)) })
+	ss.mu.open[sock.id] = sock
+	ss.server.metrics.websockets.Inc()
+	ss.running.Add(2)
+	go func() {
+		defer ss.running.Done()
+		sock.ping()
+	}()
+	return sock
+}
+
+func (ss *sockets) remove(sock *socket) {
+	sock.Close()
+	ss.mu.Lock()
+	delete(ss.mu.open, sock.id)
+	ss.mu.Unlock()
+	ss.server.metrics.websockets.Dec()
+	ss.running.Done()
+}
+
+// of returns the websocket that a request came by, or nil if it came otherwise.
+func (ss *sockets) of(peer gethrpc.PeerInfo) *socket {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.mu.open[peer.RemoteAddr]
+}
+
+// end closes one websocket with a reason, without waiting for it.
+func (ss *sockets) end(sock *socket, code int, reason string) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.mu.open[sock.id] != sock {
+		return
+	}
+	ss.running.Add(1)
+	go func() {
+		defer ss.running.Done()
+		sock.end(code, reason)
+	}()
+}
+
+// close ends all and lets no more in.
+func (ss *sockets) close() {
+	ss.mu.Lock()
+	open := make([]*socket, 0, len(ss.mu.open))
+	for _, sock := range ss.mu.open {
+		open = append(open, sock)
+	}
+	ss.mu.closed = true
+	ss.mu.Unlock()
+	for _, sock := range open {
+		ss.end(sock, websocket.CloseGoingAway, "the node is stopping")
+	}
+}
+
+func (ss *sockets) wait() { ss.running.Wait() }
+
+// socket is one websocket, shown to go-ethereum's codec as a stream of JSON values: Read joins the messages, each Write is a
+// message of its own (the codec makes one for every answer and notification, and never two at a time).
+type socket struct {
+	conn          *websocket.Conn
+	id            string // also what gethrpc.PeerInfo gives as its address
+	subscriptions atomic.Int64
+
+	message  []byte // what is left of the message that Read is in
+	broken   bool   // the last message was not JSON
+	done     chan struct{}
+	doneOnce sync.Once
+}
+
+var _ interface {
+	gethrpc.Conn
+	gethrpc.ConnRemoteAddr
+} = (*socket)(nil)
+
+func (s *socket) RemoteAddr() string { return s.id }
+
+// Read is the codec's. Each message has to be a JSON value by itself, or a cut-off one would swallow the next.
+func (s *socket) Read(p []byte) (int, error) {
+	if len(s.message) == 0 {
+		if s.broken {
+			return 0, io.EOF
+		}
+		kind, message, err := s.conn.ReadMessage()
+		if err != nil {
+			return 0, err
+		}
+		s.conn.SetReadDeadline(time.Now().Add(readTimeout))
+		if kind != websocket.TextMessage && kind != websocket.BinaryMessage {
+			return 0, nil
+		}
+		if !json.Valid(message) {
+			// "]" makes the codec answer with a parse error and close.
+			s.broken, message = true, []byte("]")
+		}
+		s.message = message
+	}
+	n := copy(p, s.message)
+	s.message = s.message[n:]
+	return n, nil
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if err := s.conn.WriteMessage(websocket.TextMessage, bytes.TrimSuffix(p, []byte("\n"))); err != nil {
+		// After a timeout half a message may be on the wire: nothing can follow.
+		s.Close()
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDeadline(t) }
+
+// end tells the peer why, if it still listens, and closes.
+func (s *socket) end(code int, reason string) {
+	s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
+	s.Close()
+}
+
+// Close is the codec's too. It may be called more than once.
+func (s *socket) Close() error {
+	s.doneOnce.Do(func() { close(s.done) })
+	return s.conn.Close()
+}
+
+func (s *socket) ping() {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(closeTimeout))
+			var busy net.Error
+			if err != nil && !(errors.As(err, &busy) && busy.Timeout()) { // a timeout: a long message is being written
+				s.Close()
+			}
+		case <-s.done:
+			return
+		}
+	}
+}
