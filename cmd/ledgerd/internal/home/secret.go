@@ -1,0 +1,79 @@
+package home
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+)
+
+// ErrTooOpen is returned for a secret that others than its owner can read.
+var ErrTooOpen = errors.New("others can read it; make a new secret if they may have, then chmod 600")
+
+// ReadSecret reads a file that only its owner may access, or returns ErrTooOpen (invariant 3).
+func ReadSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of the open file, so that it cannot be exchanged in between
+	if err != nil {
+		return nil, err
+	}
+	// Windows has no such modes; its access lists are the operator's to keep.
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("secret file %s has mode %04o: %w", path, mode, ErrTooOpen)
+	}
+	if info.Size() > 1<<16 {
+		return nil, fmt.Errorf("secret file %s has %d bytes; that is no secret of ours", path, info.Size())
+	}
+	data := make([]byte, info.Size())
+	if _, err := f.ReadAt(data, 0); err != nil && info.Size() > 0 {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return data, nil
+}
+
+// NewNodeKey makes an ed25519 key and writes it to a file that must not exist: PKCS #8 in PEM, as `openssl genpkey
+// -algorithm ed25519` does.
+func NewNodeKey(path string) (ed25519.PrivateKey, error) {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w %s: a file of that name is there, and a key is never overwritten", ErrCannotCreate, path)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// ReadNodeKey reads what NewNodeKey wrote.
+func ReadNodeKey(path string) (ed25519.PrivateKey, error) {
+	data, err := ReadSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("node key %s: no PEM block", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("node key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("node key %s: is a %T, not ed25519", path, parsed)
+	}
+	return key, nil
+}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	gethrpc "github.com/ethereum/go-ethereum/rpc"
+	"github.com/spf13/cobra"
+)
+
+// logFlags are the flags that all `ledgerd log` commands have.
+type logFlags struct {
+	url     string
+	json    bool
+	timeout time.Duration
+}
+
+func (f *logFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.url, "rpc", "http://127.0.0.1:8545", "URL of the node, http or ws")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for the node, per request")
+}
+
+// logClient asks a node.
+type logClient struct {
+	rpc     *gethrpc.Client
+	timeout time.Duration
+}
+
+func (f *logFlags) dial(ctx context.Context) (*logClient, error) {
+	if !strings.Contains(f.url, "://") {
+		return nil, usagef("--rpc %q: want a URL, such as http://127.0.0.1:8545", f.url)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	client, err := gethrpc.DialContext(ctx, f.url)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", f.url, err)
+	}
+	return &logClient{client, f.timeout}, nil
+}
+
+// call asks for one answer and decodes it into result.
+func (c *logClient) call(ctx context.Context, result any, method string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.rpc.CallContext(ctx, result, method, args...); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	return nil
+}
+
+// answer asks for one answer, prints it as it came for --json, and otherwise decodes it for text to write.
+func answer[T any](c console, cmd *cobra.Command, f *logFlags, method string, text func(io.Writer, T)) error {
+	client, err := f.dial(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer client.rpc.Close()
+	var raw json.RawMessage
+	if err := client.call(cmd.Context(), &raw, method); err != nil {
+		return err
+	}
+	var v T
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return fmt.Errorf("%s: the node's answer is not what this version expects: %w", method, err)
+	}
+	return c.print(f.json, raw, func(w io.Writer) { text(w, v) })
+}
+
+func (c console) log() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "log",
+		Short: "Look at the shared log of a running node",
+		Example: `  ledgerd log status --rpc http://127.0.0.1:8545
+  ledgerd log read --from 1 --limit 10 --json`,
+	}
+	cmd.AddCommand(c.logStatus(), c.logSegments(), c.logMembers(), c.logTail(), c.logRead())
+	return cmd
+}
+
+// The answers of the log_ namespace, as far as they are shown as text. Positions are quantities.
+type (
+	logStatusAnswer struct {
+		Network   hexutil.Bytes
+		Epoch     hexutil.Uint64
+		Base      hexutil.Uint64
+		Engine    string
+		Tail      hexutil.Uint64
+		Trimmed   hexutil.Uint64
+		Applied   hexutil.Uint64
+		HeadBlock hexutil.Uint64
+		HeadHash  hexutil.Bytes
+		Loglet    struct {
+			State  string
+			Detail map[string]string
+		}
+		Problem string
+	}
+	logSegmentAnswer struct {
+		Epoch   hexutil.Uint64
+		Base    hexutil.Uint64
+		End     *hexutil.Uint64
+		Engine  string
+		Members []logMemberAnswer
+	}
+	logMemberAnswer struct {
+		ID          hexutil.Uint64 `json:"id"`
+		NodeKey     hexutil.Bytes  `json:"nodeKey"`
+		PeerAddress string         `json:"peerAddress"`
+	}
+	logEntryAnswer struct {
+		LSN            hexutil.Uint64
+		Epoch          hexutil.Uint64
+		MilliTimestamp hexutil.Uint64
+		App            string
+		Payload        hexutil.Bytes
+		Digest         hexutil.Bytes
+	}
+)
+
+func (c console) logStatus() *cobra.Command {
+	var f logFlags
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show how the log, its engine and the ledger are",
+		Example: "  ledgerd log status --rpc http://127.0.0.1:8545 --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return answer(c, cmd, &f, "log_status", func(w io.Writer, s logStatusAnswer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintf(t, "network\t%x\n", []byte(s.Network))
+				fmt.Fprintf(t, "engine\t%s (%s)\n", s.Engine, s.Loglet.State)
+				fmt.Fprintf(t, "epoch\t%d, from lsn %d\n", s.Epoch, s.Base)
+				fmt.Fprintf(t, "tail\t%d\n", s.Tail)
+				fmt.Fprintf(t, "trimmed\t%d\n", s.Trimmed)
+				fmt.Fprintf(t, "applied\t%d\n", s.Applied)
+				fmt.Fprintf(t, "head\tblock %d %s\n", s.HeadBlock, s.HeadHash)
+				if s.Problem != "" {
+					fmt.Fprintf(t, "problem\t%s\n", s.Problem)
+				}
+				t.Flush()
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (c console) logSegments() *cobra.Command {
+	var f logFlags
+	cmd := &cobra.Command{
+		Use:     "segments",
+		Short:   "Show the chain of segments, oldest first",
+		Example: "  ledgerd log segments --rpc http://127.0.0.1:8545",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return answer(c, cmd, &f, "log_segments", func(w io.Writer, segments []logSegmentAnswer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintf(t, "EPOCH\tENGINE\tFIRST LSN\tLAST LSN\tMEMBERS\n")
+				for _, s := range segments {
+					last := "-"
+					if s.End != nil {
+						last = fmt.Sprint(uint64(*s.End) - 1)
+					}
+					fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%d\n", s.Epoch, s.Engine, s.Base, last, len(s.Members))
+				}
+				t.Flush()
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (c console) logMembers() *cobra.Command {
+	var f logFlags
+	cmd := &cobra.Command{
+		Use:     "members",
+		Short:   "Show who orders the log now",
+		Long:    "Shows the members of the newest segment. The local engine has none: its node orders alone.",
+		Example: "  ledgerd log members --rpc http://127.0.0.1:8545 --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := f.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.rpc.Close()
+			var segments []struct {
+				Members []json.RawMessage `json:"members"`
+			}
+			if err := client.call(cmd.Context(), &segments, "log_segments"); err != nil {
+				return err
+			}
+			if len(segments) == 0 {
+				return fmt.Errorf("log_segments: the node tells of no segment")
+			}
+			members := segments[len(segments)-1].Members
+			return c.print(f.json, members, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintf(t, "ID\tADDRESS\tNODE KEY\n")
+				for _, raw := range members {
+					var m logMemberAnswer
+					if err := json.Unmarshal(raw, &m); err == nil {
+						fmt.Fprintf(t, "%d\t%s\t%x\n", m.ID, m.PeerAddress, []byte(m.NodeKey))
+					}
+				}
+				t.Flush()
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (c console) logTail() *cobra.Command {
+	var f logFlags
+	cmd := &cobra.Command{
+		Use:     "tail",
+		Short:   "Print the first unwritten LSN",
+		Long:    "Prints the first unwritten LSN, not below anything that was acknowledged to anybody before.",
+		Example: "  ledgerd log tail --rpc http://127.0.0.1:8545",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return answer(c, cmd, &f, "log_tail", func(w io.Writer, tail hexutil.Uint64) { fmt.Fprintf(w, "%d\n", tail) })
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// readFlags are those of `ledgerd log read`.
+type readFlags struct {
+	logFlags
+	from, to uint64
+	limit    uint64
+	payload  bool
+}
+
+func (c console) logRead() *cobra.Command {
+	var f readFlags
+	cmd := &cobra.Command{
+		Use:   "read",
+		Short: "Print entries of the log",
+		Long: `Prints the entries from --from up to, not including, --to (default: the tail), at most --limit of them. With --json
+there is one entry a line, payload included.`,
+		Example: `  ledgerd log read --from 1 --limit 10
+  ledgerd log read --from 100 --to 200 --json | jq .digest`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.runLogRead(cmd.Context(), f) },
+	}
+	f.add(cmd)
+	cmd.Flags().Uint64Var(&f.from, "from", 1, "first LSN")
+	cmd.Flags().Uint64Var(&f.to, "to", 0, "LSN after the last; 0 is the tail")
+	cmd.Flags().Uint64Var(&f.limit, "limit", 100, "how many entries; 0 is no limit")
+	cmd.Flags().BoolVar(&f.payload, "payload", false, "print payloads as text output too")
+	return cmd
+}
+
+// runLogRead reads in as many requests as the node's limits make it take.
+func (c console) runLogRead(ctx context.Context, f readFlags) error {
+	if f.from == 0 || f.to != 0 && f.to < f.from {
+		return usagef("--from %d --to %d: LSNs start at 1, and the range must not be upside down", f.from, f.to)
+	}
+	client, err := f.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.rpc.Close()
+	end := f.to
+	if end == 0 {
+		var tail hexutil.Uint64
+		if err := client.call(ctx, &tail, "log_tail"); err != nil {
+			return err
+		}
+		end = uint64(tail)
+	}
+	if f.limit > 0 && f.limit < math.MaxUint64-f.from {
+		end = min(end, f.from+f.limit)
+	}
+	for next := f.from; next < end; {
+		var entries []json.RawMessage
+		if err := client.call(ctx, &entries, "log_read", hexutil.Uint64(next), hexutil.Uint64(end)); err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return fmt.Errorf("log_read: the node gave no entry at lsn %d", next)
+		}
+		for _, raw := range entries {
+			if err := c.printEntry(f, raw); err != nil {
+				return err
+			}
+		}
+		next += uint64(len(entries))
+	}
+	return nil
+}
+
+// printEntry writes one entry as a line.
+func (c console) printEntry(f readFlags, raw json.RawMessage) error {
+	if f.json {
+		_, err := fmt.Fprintf(c.stdout, "%s\n", raw)
+		return err
+	}
+	var e logEntryAnswer
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return fmt.Errorf("log_read: the node's answer is not what this version expects: %w", err)
+	}
+	at := time.UnixMilli(int64(e.MilliTimestamp)).UTC().Format("2006-01-02T15:04:05.000Z")
+	_, err := fmt.Fprintf(c.stdout, "lsn=%d epoch=%d time=%s app=%s bytes=%d digest=%x", e.LSN, e.Epoch, at, e.App, len(e.Payload), []byte(e.Digest))
+	if f.payload {
+		_, err = fmt.Fprintf(c.stdout, " payload=%s", hex.EncodeToString(e.Payload))
+	}
+	fmt.Fprintln(c.stdout)
+	return err
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/cmd/ledgerd/internal/node"
+	"ledgerd/ledger"
+)
+
+func (c console) verify() *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify --home DIR",
+		Short: "Replay a node's log from the beginning and compare the result",
+		Long: `Plays the stored log of a stopped node, from the genesis on, into a fresh ledger in a temporary folder (TMPDIR), and
+compares the hash of the node's head with the replayed one. The hash of a block covers its transactions, receipts, state
+and all blocks before it. If they differ it names the first block that does, and exits with 76.
+
+The log itself is checked on the way: every entry against the digest of its predecessor.`,
+		Example: "  ledgerd verify --home ./node",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, g, err := loadHome(home.Home(dir), c.getenv)
+			if err != nil {
+				return err
+			}
+			logger, err := newLogger(c.stderr, settings.Log.Format, slog.LevelWarn.String())
+			if err != nil {
+				return err
+			}
+			tuneCollector(settings, c.getenv)
+			adoptLibraryLogs(logger, func(code exitCode) { os.Exit(int(code)) })
+			bar := newProgress(c.stderr, "replaying")
+			r, err := node.Verify(cmd.Context(), node.Options{
+				Config: settings, Genesis: g, Home: home.Home(dir), Logger: logger, Fatal: die(logger),
+			}, bar.set)
+			bar.end()
+			if err != nil {
+				return err
+			}
+			if err := c.print(asJSON, r, func(w io.Writer) { printVerification(w, r) }); err != nil {
+				return err
+			}
+			if !r.Equal {
+				return fmt.Errorf("verify: %w at block %d", ledger.ErrDivergence, r.FirstDifferent)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	homeFlag(cmd, &dir)
+	return cmd
+}
+
+func printVerification(w io.Writer, r node.Verification) {
+	fmt.Fprintf(w, "entries   %d\nblock     %d\nstored    %v\nreplayed  %v\n", r.Entries, r.Block, r.Stored, r.Replayed)
+	if r.Equal {
+		fmt.Fprintln(w, "equal")
+	} else {
+		fmt.Fprintf(w, "different from block %d (lsn %d) on\n", r.FirstDifferent, r.FirstDifferentLSN)
+	}
+}
