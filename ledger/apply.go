@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -206,7 +206,14 @@ func (w *writer) start(l *Ledger, depth int) {
 	}()
 }
 
-func (w *writer) run(l *Ledger) error {
+// run ends with an error that wraps consensus.ErrFailed if the store fails. Pebble, as go-ethereum opens it, panics when it
+// cannot write.
+func (w *writer) run(l *Ledger) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("ledger: %w: panic: %v\n%s", consensus.ErrFailed, r, debug.Stack())
+		}
+	}()
 	for b := range w.queue {
 		if b.lsn == 0 { // a drain request: everything before it is published
 			close(b.published)
@@ -347,7 +354,6 @@ func (l *Ledger) replay(base *types.Header, number uint64) error {
 		if err := l.replayBlock(block); err != nil {
 			return err
 		}
-		runtime.Gosched()
 	}
 	l.opts.Logger.Info("recovered", "blocks", number-first+1, "took", time.Since(start))
 	return nil

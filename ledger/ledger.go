@@ -319,11 +319,8 @@ func (l *Ledger) sync(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := putApplied(l.store.db, l.Applied()); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	if err := l.store.db.SyncKeyValue(); err != nil {
-		return fmt.Errorf("ledger: sync: %w", err)
+	if err := errors.Join(putApplied(l.store.db, l.Applied()), l.store.db.SyncKeyValue()); err != nil {
+		return fmt.Errorf("ledger: sync: %w: %w", consensus.ErrFailed, err)
 	}
 	l.durable.Store(l.applied.Load())
 	return nil

@@ -181,7 +181,7 @@ func (s *store) writeBlock(b *executed) error {
 		return fmt.Errorf("ledger: block %d: %w", b.block.NumberU64(), err)
 	}
 	if err := batch.Write(); err != nil {
-		return fmt.Errorf("ledger: block %d: %w", b.block.NumberU64(), err)
+		return fmt.Errorf("ledger: block %d: %w: %w", b.block.NumberU64(), consensus.ErrFailed, err)
 	}
 	return nil
 }
