@@ -463,12 +463,12 @@ func TestRotInWAL(t *testing.T) {
 		require.True(t, rot(t, fs, files(t, fs, ".log"), testRecord(n).Payload))
 	}
 
-	_, kill, power := run()
+	_, _, power := run()
 	damage(power, 20)
 	require.ErrorContains(t, refused(power), "offset", "where, as well as pebble knows it")
 
 	for _, bad := range []uint64{n - 5, n} { // in the last block, so pebble takes it for torn
-		_, kill, _ = run()
+		_, kill, _ := run()
 		damage(kill, bad)
 		var at *CorruptError
 		require.True(t, errors.As(refused(kill), &at))
@@ -522,7 +522,7 @@ func TestTrimWhileReading(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	r := replicaOf(t, s)
-	const n = 300
+	const n = 120
 	apply(t, r, items(1, n))
 	done := make(chan struct{})
 	go func() {

@@ -89,12 +89,12 @@ func Open(ctx context.Context, opts Options) (*VirtualLog, error) {
 	}
 	running, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
-	v.wait.Go(func() { v.follow(running) })
+	v.wait.Go(func() { v.switchSegments(running) })
 	return v, nil
 }
 
-// follow opens the engine of each segment that the chain is extended with.
-func (v *VirtualLog) follow(ctx context.Context) {
+// switchSegments opens the engine of each segment that the chain is extended with.
+func (v *VirtualLog) switchSegments(ctx context.Context) {
 	for pause := minBackoff; ctx.Err() == nil; {
 		extended := v.store.Extended() // before the look at the chain, so that nothing falls between
 		if err := v.extend(ctx); err != nil {

@@ -70,7 +70,7 @@ func TestAppendUnknownFate(t *testing.T) {
 		o.Engines[local.Name] = flakyEngine
 		o.Registerer = reg
 	})
-	const n = 40
+	const n = 12
 	lsns := make([]consensus.LSN, n)
 	var wait sync.WaitGroup
 	for i := range n {

@@ -87,15 +87,13 @@ func (api *feeAPI) FeeHistory(ctx context.Context, count gethmath.HexOrDecimal64
 			return nil, err
 		}
 	}
-	next, nextBlob := api.backend.BaseFee(), new(big.Int)
+	next, nextBlob := api.backend.BaseFee(), api.blobBaseFee(api.backend.CurrentHeader())
 	if end < head {
 		h := api.backend.HeaderByNumber(end + 1)
 		if h == nil {
 			return nil, errHeaderNotFound
 		}
 		next, nextBlob = baseFee(h), api.blobBaseFee(h)
-	} else {
-		nextBlob = api.blobBaseFee(api.backend.CurrentHeader())
 	}
 	answer.BaseFeePerGas = append(answer.BaseFeePerGas, (*hexutil.Big)(next))
 	answer.BaseFeePerBlobGas = append(answer.BaseFeePerBlobGas, (*hexutil.Big)(nextBlob))

@@ -137,8 +137,7 @@ type fakeChain struct {
 	receipts map[common.Hash]types.Receipts
 	included map[common.Hash]uint64 // block numbers of transactions
 	pool     map[common.Address]map[uint64]*types.Transaction
-	refuse   error // what Add returns
-	entries  []logconsensus.Entry
+	refuse   error            // what Add returns
 	behind   logconsensus.LSN // entries that are ordered and not applied
 }
 
@@ -175,7 +174,7 @@ func (c *fakeChain) mine(txs ...*types.Transaction) *types.Block {
 	c.tb.Helper()
 	parent := c.CurrentHeader()
 	number := parent.Number.Uint64() + 1
-	millis := uint64(genesisTime+number)*1000 + 123
+	millis := (genesisTime+number)*1000 + 123
 	extra := []byte{1}
 	for _, v := range []uint64{1, 2 * number, millis} { // epoch, LSN, time
 		extra = binary.BigEndian.AppendUint64(extra, v)

@@ -199,7 +199,7 @@ func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDea
 
 // end tells the peer why, if it still listens, and closes.
 func (s *socket) end(code int, reason string) {
-	s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
+	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
 	s.Close()
 }
 

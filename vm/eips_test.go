@@ -282,22 +282,28 @@ func modexpInput(base, exponent, modulus []byte) []byte {
 
 func p256Input(tamper bool) []byte {
 	hash := crypto.Keccak256([]byte("message"))
-	key := &ecdsa.PrivateKey{D: new(big.Int).SetBytes(crypto.Keccak256([]byte("p256")))}
-	key.Curve = elliptic.P256()
-	key.X, key.Y = key.Curve.ScalarBaseMult(key.D.Bytes())
+	secret := crypto.Keccak256([]byte("p256"))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret)
+	if err != nil {
+		panic(err)
+	}
+	public, err := key.PublicKey.Bytes() // 0x04, x, y
+	if err != nil {
+		panic(err)
+	}
 	// A signature with the nonce 1, whose r is the base point's x: fine for a test, and the same in every run.
 	n := key.Params().N
 	r := new(big.Int).Mod(key.Params().Gx, n)
-	s := new(big.Int).Mul(r, key.D)
+	s := new(big.Int).Mul(r, new(big.Int).SetBytes(secret))
 	s.Add(s, new(big.Int).SetBytes(hash)).Mod(s, n)
 	if tamper {
 		s.Add(s, common.Big1)
 	}
 	in := append([]byte{}, hash...)
-	for _, v := range []*big.Int{r, s, key.X, key.Y} {
+	for _, v := range []*big.Int{r, s} {
 		in = append(in, common.BigToHash(v).Bytes()...)
 	}
-	return in
+	return append(in, public[1:]...)
 }
 
 var blsG1 = append(append(make([]byte, 16), common.FromHex("17f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb")...),

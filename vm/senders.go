@@ -32,7 +32,7 @@ func RecoverSenders(signer types.Signer, txs []*types.Transaction) {
 				return
 			}
 			for _, tx := range txs[lo:min(hi, len(txs))] {
-				types.Sender(signer, tx)
+				_, _ = types.Sender(signer, tx)
 			}
 		}
 	}

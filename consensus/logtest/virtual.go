@@ -338,7 +338,7 @@ func checkVirtualClose(tb TB, h Harness) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			if _, err := v.Follow(w.ctx, 1000, 0); !errors.Is(err, consensus.ErrClosed) {
+			if _, err := v.Follow(w.ctx, 1<<40, 0); !errors.Is(err, consensus.ErrClosed) {
 				tb.Errorf("blocked follow: %v", err)
 			}
 		})

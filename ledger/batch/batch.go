@@ -62,7 +62,7 @@ func Encode(txs [][]byte) []byte {
 	payload := make([]byte, 1, Size(items))
 	payload[0] = Version
 	payload = w.AppendToBytes(payload)
-	w.Flush() // gives the buffer back; there is no writer that could fail
+	_ = w.Flush() // gives the buffer back; there is no writer that could fail
 	return payload
 }
 

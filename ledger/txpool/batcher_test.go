@@ -180,7 +180,7 @@ func TestBackoff(t *testing.T) {
 			f.add(newUser(2 + i).transfer(1)) // queued: no reason to hurry
 			time.Sleep(pause*time.Millisecond - 1)
 			f.none()
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			c = f.next()
 			wantNonces(t, "again", c.txs, 0)
 		}

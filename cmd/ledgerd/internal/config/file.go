@@ -93,8 +93,16 @@ func (c *Config) parse(data []byte) error {
 			}
 		}
 	}
-	slices.SortStableFunc(errs, func(a, b error) int { return a.(*Error).Line - b.(*Error).Line })
+	slices.SortStableFunc(errs, func(a, b error) int { return lineOf(a) - lineOf(b) })
 	return errors.Join(errs...)
+}
+
+func lineOf(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Line
+	}
+	return 0
 }
 
 // override lays LEDGERD_SECTION_KEY variables over c. Other variables with that prefix are left alone: schedulers
