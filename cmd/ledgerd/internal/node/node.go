@@ -204,10 +204,6 @@ func (n *Node) openStorage(ctx context.Context) (err error) {
 // ledgerOptions translates the configuration. Only what a node may choose for itself is there.
 func (n *Node) ledgerOptions() ledger.Options {
 	c, logger := n.opts.Config, n.opts.Logger
-	var interval time.Duration
-	if n.opts.Genesis.Ledgerd.StrictTimestamps {
-		interval = time.Second // a header's timestamp counts seconds, so more blocks than that could not differ in it
-	}
 	return ledger.Options{
 		CacheMiB:      int(c.Ledger.Cache >> 20),
 		StateHistory:  c.Ledger.StateHistory,
@@ -229,7 +225,6 @@ func (n *Node) ledgerOptions() ledger.Options {
 			MaxTransactions: c.Batcher.MaxTransactions,
 			MaxBytes:        int(c.Batcher.MaxBytes),
 			MaxInFlight:     c.Batcher.MaxInFlight,
-			MinInterval:     interval,
 		},
 		Logger:     logger.With("part", "ledger"),
 		Registerer: n.registry,
@@ -395,6 +390,9 @@ func (n *Node) catchUp(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
+	}
+	if err := n.ledger.Drain(ctx); err != nil { // applied is not yet published
+		return fmt.Errorf("catch up: %w", err)
 	}
 	if tail > from+1 {
 		n.opts.Logger.Info("caught up with the log", "from", from+1, "tail", tail, "took", time.Since(begin).Round(time.Millisecond))
