@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,9 @@ type Harness struct {
 	// New makes a network of that many members, with what they share (a transport, keys). It is called once for each check, and cleans up through
 	// tb.Cleanup.
 	New func(tb TB, env Env) Cluster
+	// RealDisk keeps the members' logs on the operating system's file system, in temporary folders. The checks that need a
+	// disk which can crash or rot are then left out.
+	RealDisk bool
 }
 
 // Env is what the suite gives a network.
@@ -92,6 +96,11 @@ func Checks(h Harness) []Check {
 			Check{"VirtualClose", checkVirtualClose},
 			Check{"UnknownEngine", checkUnknownEngine})
 	}
+	if h.RealDisk {
+		checks = slices.DeleteFunc(checks, func(c Check) bool {
+			return slices.Contains([]string{"Crash", "SwitchCrash", "Corruption"}, c.Name)
+		})
+	}
 	return checks
 }
 
@@ -127,6 +136,7 @@ type world struct {
 	window  int
 	clock   clock
 	disks   []*vfs.MemFS
+	folders []string // of members on a real disk; their disks are not used
 	stores  []*consensus.Store
 	loglets []consensus.Loglet
 	admins  []ed25519.PrivateKey
@@ -153,6 +163,9 @@ func newDisks(tb TB, h Harness, window int) *world {
 	}
 	for range h.members() {
 		w.disks = append(w.disks, vfs.NewCrashableMem())
+		if h.RealDisk {
+			w.folders = append(w.folders, newFolder(tb))
+		}
 	}
 	return w
 }
@@ -169,6 +182,22 @@ func newWorldWindow(tb TB, h Harness, window int) *world {
 	w.open()
 	tb.Cleanup(w.close)
 	return w
+}
+
+func newFolder(tb TB) string {
+	tb.Helper()
+	folder, err := os.MkdirTemp("", "logtest-")
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
+}
+
+// place says where a member's log is.
+func (w *world) place(member int) (vfs.FS, string) {
+	if w.h.RealDisk {
+		return vfs.Default, w.folders[member]
+	}
+	return w.disks[member], dir
 }
 
 // open opens all members.
@@ -188,8 +217,9 @@ func (w *world) open() {
 
 func (w *world) openStore(member int) *consensus.Store {
 	w.Helper()
+	fs, dir := w.place(member)
 	store, err := consensus.OpenStore(w.ctx, consensus.StoreOptions{
-		FS: w.disks[member], Dir: dir, NetworkID: network, Genesis: w.cluster.Spec, Window: w.window,
+		FS: fs, Dir: dir, NetworkID: network, Genesis: w.cluster.Spec, Window: w.window,
 		OnFatal: func(err error) { w.Errorf("member %d: %v", member, err) },
 	})
 	require.NoError(w, err)

@@ -13,8 +13,9 @@ import (
 
 // openLog opens a VirtualLog on the first disk. change may alter the options.
 func (w *world) openLog(change func(*consensus.Options)) (*consensus.VirtualLog, error) {
+	fs, dir := w.place(0)
 	opts := consensus.Options{
-		FS: w.disks[0], Dir: dir, NetworkID: network, Genesis: w.cluster.Spec, Window: w.window,
+		FS: fs, Dir: dir, NetworkID: network, Genesis: w.cluster.Spec, Window: w.window,
 		Engines: map[string]consensus.Engine{w.cluster.Spec.Engine: w.cluster.Engine(0)},
 		OnFatal: func(err error) { w.Errorf("fatal: %v", err) },
 	}
