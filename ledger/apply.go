@@ -82,8 +82,9 @@ func (l *Ledger) prepare(p *preparation, payload []byte) {
 	vm.RecoverSenders(l.executor.Signer(), p.txs)
 }
 
-// Apply implements view.View. It executes the batch on the newest block and hands the outcome to the writer.
-func (l *Ledger) Apply(ctx context.Context, e consensus.Entry) (any, error) {
+// Apply implements view.View. It executes the batch on the newest block and hands the outcome to the writer. What it has begun
+// it finishes, whatever becomes of the context: a block that is executed and not written would be missing after a clean stop.
+func (l *Ledger) Apply(_ context.Context, e consensus.Entry) (any, error) {
 	p := l.takePreparation(e)
 
 	l.exec.Lock()
@@ -103,11 +104,11 @@ func (l *Ledger) Apply(ctx context.Context, e consensus.Entry) (any, error) {
 		return nil, err
 	}
 	l.applied.Store(uint64(e.LSN))
-	if err := l.writer.hand(ctx, done); err != nil {
+	if err := l.writer.hand(done); err != nil {
 		return nil, err
 	}
 	if l.exec.debt >= l.opts.FlushDebt {
-		if err := l.writer.drain(ctx); err != nil {
+		if err := l.writer.drain(context.Background()); err != nil {
 			return nil, err
 		}
 		if err := l.flush(); err != nil {
@@ -230,22 +231,20 @@ func (w *writer) run(l *Ledger) (err error) {
 	return nil
 }
 
-// hand queues b. It waits while the queue is full.
-func (w *writer) hand(ctx context.Context, b *executed) error {
+// hand queues b. It waits while the queue is full: the writer goes on until it is stopped, or fails.
+func (w *writer) hand(b *executed) error {
 	select {
 	case w.queue <- b:
 		return nil
 	case <-w.failed:
 		return w.err
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
 // drain returns when all that was handed over before has been published.
 func (w *writer) drain(ctx context.Context) error {
 	marker := &executed{published: make(chan struct{})}
-	if err := w.hand(ctx, marker); err != nil {
+	if err := w.hand(marker); err != nil {
 		return err
 	}
 	select {
@@ -312,6 +311,10 @@ func (l *Ledger) recover() error {
 	applied := l.store.applied()
 	if position, ok := PositionOf(head); ok && position.LSN > applied {
 		return fmt.Errorf("ledger: block %d is from lsn %d, but only lsn %d is noted as applied", head.Number, position.LSN, applied)
+	}
+	// What an earlier process wrote without syncing may still be with the operating system alone.
+	if err := l.store.db.SyncKeyValue(); err != nil {
+		return fmt.Errorf("ledger: sync: %w: %w", consensus.ErrFailed, err)
 	}
 	l.applied.Store(uint64(applied))
 	l.durable.Store(uint64(applied))
