@@ -34,7 +34,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		if strings.Contains(body, "Sync") {
-			t.Skip()
+			return
 		}
 		r := httptest.NewRequest("POST", "http://localhost/", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
