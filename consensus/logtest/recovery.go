@@ -183,7 +183,9 @@ func checkCorruption(tb TB, h Harness) {
 		_, err = w.loglets[0].Append(w.ctx, marked)
 		require.NoError(tb, err)
 		w.fill(n - bad - 1)
-		w.all(h.members()-1, n) // all of it, everywhere
+		for member := range h.members() {
+			w.all(member, n) // it is on every disk
+		}
 		w.close()
 		for _, disk := range w.disks {
 			corrupt(tb, disk, marked.Payload, damage)
