@@ -115,6 +115,7 @@
 //	'e' lsn        entry
 //	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
 //	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed
+//	'x' epoch ...  what the engine of that epoch keeps (EngineArea); each engine draws its own
 //
 // The ids are apart from the entries so that the dedup window is loaded without reading payloads, and the digests with them so that a read can begin
 // anywhere.

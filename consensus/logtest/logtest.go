@@ -53,6 +53,10 @@ type Cluster struct {
 	Spec consensus.Spec
 	// Engine opens the loglet of a member, from 0. It is called again for a member that restarts.
 	Engine func(member int) consensus.Engine
+	// Freeze, if not nil, stops everything that passes between members until thaw is called. The suite copies the disks of all members
+	// one after another; what passes meanwhile could make copies that hold an effect (a committed entry) without its
+	// cause (the entry on a quorum), which no crash leaves.
+	Freeze func() (thaw func())
 }
 
 // A Check is one promise.
@@ -249,6 +253,9 @@ func (w *world) reopen() {
 
 // crashed returns the disks as a crash at this moment may leave them.
 func (w *world) crashed() []*vfs.MemFS {
+	if w.cluster.Freeze != nil {
+		defer w.cluster.Freeze()()
+	}
 	var disks []*vfs.MemFS
 	for _, d := range w.disks {
 		percent := []int{0, 30, 70, 100}[w.rng.IntN(4)]

@@ -1,0 +1,109 @@
+package raft
+
+import (
+	"context"
+
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3"
+
+	"ledgerd/consensus"
+)
+
+// DriverStatus is what a member knows of itself and the others.
+type DriverStatus struct {
+	Leader     uint64 // 0: unknown
+	Role       string // "follower", "pre-candidate", "candidate", "leader"
+	Term       uint64
+	Committed  uint64 // raft index
+	Applied    uint64 // raft index
+	Quorum     int    // how many members it takes
+	Queued     int    // own appends that are not answered
+	Refused    uint64 // frames
+	Installing bool
+	Drained    bool           // sealed, and every member has applied the Seal
+	Members    []MemberStatus // in the order of their ids
+}
+
+// MemberStatus is what is known of one member.
+type MemberStatus struct {
+	ID          uint64
+	Recent      bool   // heard of within two election timeouts
+	Applied     uint64 // raft index
+	Lag         uint64 // entries by which its application is behind
+	ClockOffset time.Duration
+}
+
+var roles = map[raft.StateType]string{
+	raft.StateFollower: "follower", raft.StatePreCandidate: "pre-candidate", raft.StateCandidate: "candidate", raft.StateLeader: "leader",
+}
+
+// Status returns the driver's state, as of the last step.
+func (d *Driver) Status() *DriverStatus {
+	s := &DriverStatus{
+		Leader: d.leader, Role: roles[d.role], Term: d.term, Committed: d.commit, Applied: d.log.position.Applied,
+		Quorum: len(d.voters)/2 + 1, Queued: len(d.own), Refused: d.wrong, Installing: d.install != nil, Drained: d.sealed != 0,
+	}
+	for _, id := range d.voters {
+		m := MemberStatus{ID: id, Recent: true, Applied: s.Applied, Lag: d.lag()}
+		if p := d.peers[id]; p != nil {
+			m.Recent, m.Applied, m.Lag, m.ClockOffset = d.recent(p), p.applied, p.lag, p.offset
+		}
+		s.Drained = s.Drained && m.Applied >= d.sealed
+		s.Members = append(s.Members, m)
+	}
+	return s
+}
+
+// end answers everything that waits, when the driver is not stepped any more.
+func (d *Driver) end(late Inputs, err error) {
+	for _, a := range append(d.own, late.Appends...) {
+		switch {
+		case a.done:
+		case a.state.CompareAndSwap(waiting, taken): // it was never handed over
+			a.Done(0, err)
+		default:
+			a.Done(0, fmt.Errorf("%w: %w", consensus.ErrUnknownFate, err))
+		}
+		a.done = true
+	}
+	reads := append(d.reads, late.Reads...)
+	for _, r := range append(d.confirmed, d.round) {
+		if r != nil {
+			reads = append(reads, r.reads...)
+		}
+	}
+	for _, r := range reads {
+		r.Done(err)
+	}
+	d.own, d.reads, d.confirmed, d.round = nil, nil, nil, nil
+}
+
+// raftPanic is what the raft library said when it found that something contradicts what was promised.
+type raftPanic string
+
+// raftLogger hands the raft library's words on.
+type raftLogger struct{ l *slog.Logger }
+
+func (r raftLogger) Debug(v ...any)                 { r.l.Debug("raft", "detail", fmt.Sprint(v...)) }
+func (r raftLogger) Debugf(format string, v ...any) { r.at(slog.LevelDebug, format, v) }
+func (r raftLogger) Info(v ...any)                  { r.l.Debug("raft", "detail", fmt.Sprint(v...)) }
+func (r raftLogger) Infof(format string, v ...any)  { r.at(slog.LevelDebug, format, v) }
+func (r raftLogger) Warning(v ...any)               { r.l.Warn("raft", "detail", fmt.Sprint(v...)) }
+func (r raftLogger) Warningf(f string, v ...any)    { r.at(slog.LevelWarn, f, v) }
+func (r raftLogger) Error(v ...any)                 { r.l.Error("raft", "detail", fmt.Sprint(v...)) }
+func (r raftLogger) Errorf(format string, v ...any) { r.at(slog.LevelError, format, v) }
+func (r raftLogger) Fatal(v ...any)                 { panic(raftPanic(fmt.Sprint(v...))) }
+func (r raftLogger) Fatalf(format string, v ...any) { panic(raftPanic(fmt.Sprintf(format, v...))) }
+func (r raftLogger) Panic(v ...any)                 { panic(raftPanic(fmt.Sprint(v...))) }
+func (r raftLogger) Panicf(format string, v ...any) { panic(raftPanic(fmt.Sprintf(format, v...))) }
+
+func (r raftLogger) at(level slog.Level, format string, v []any) {
+	if r.l.Enabled(context.Background(), level) {
+		r.l.Log(context.Background(), level, "raft", "detail", fmt.Sprintf(format, v...))
+	}
+}
+
+var _ raft.Logger = raftLogger{}
