@@ -2,7 +2,6 @@ package raft_test
 
 import (
 	"container/heap"
-	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -172,9 +171,6 @@ func (n *network) mend() {
 	defer n.mu.Unlock()
 	clear(n.cut)
 }
-
-// sender returns who a frame says it is from.
-func sender(frame []byte) uint64 { return binary.BigEndian.Uint64(frame[33:]) }
 
 type flight struct {
 	due   time.Time

@@ -45,12 +45,6 @@ func decodeEnvelope(b []byte) (consensus.Item, error) {
 	return consensus.Item{UnixMilli: binary.BigEndian.Uint64(b[1:]), Record: r}, nil
 }
 
-// envelopeID returns the id of an envelope's record.
-func envelopeID(b []byte) (consensus.RecordID, error) {
-	item, err := decodeEnvelope(b)
-	return item.Record.ID, err
-}
-
 // Kinds of message in a frame.
 const (
 	kindRaft   = 1
