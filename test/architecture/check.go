@@ -43,7 +43,7 @@ var rooms = []room{
 
 	{dir: "consensus", tests: []string{local, raft, comet, "consensus/logtest", "consensus/view/viewtest", "consensus/sim"}},
 	{dir: local, imports: []string{"consensus"}, tests: []string{"consensus/logtest"}},
-	{dir: raft, imports: []string{"consensus"}, tests: []string{"consensus/logtest", "consensus/sim"}, foreign: []string{"go.etcd.io/raft"}},
+	{dir: raft, imports: []string{"consensus"}, tests: []string{"consensus/logtest", "consensus/sim", local}, foreign: []string{"go.etcd.io/raft"}},
 	{dir: comet, imports: []string{"consensus"}, tests: []string{"consensus/logtest", "consensus/sim"}, foreign: []string{"github.com/cometbft"}},
 	{dir: "consensus/logtest", imports: []string{"consensus"}, tests: []string{local}, testOnly: true},
 	{dir: "consensus/view/viewtest", imports: []string{"consensus"}, tests: []string{local}, testOnly: true},
