@@ -1,0 +1,264 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	"ledgerd/consensus"
+	"ledgerd/consensus/peer/peerpb"
+)
+
+// A Log is what the log service serves. A consensus.VirtualLog is one; the methods are as there.
+type Log interface {
+	Append(ctx context.Context, r consensus.Record) (consensus.LSN, error)
+	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
+	Follow(ctx context.Context, from consensus.LSN, limit int) ([]consensus.Entry, error)
+	Segments() []consensus.Segment
+	Status() consensus.Status
+}
+
+// served is a log that is being served.
+type served struct {
+	log   Log
+	ended chan struct{} // closed when it is not any more
+	calls sync.WaitGroup
+}
+
+// Serve serves a log from now on, or, with nil, none. When it has returned, no call uses the one that was served before: a log can be closed then. The calls
+// that do are broken off; their callers get ErrNotServing, and go elsewhere. After Close it does nothing.
+func (n *Node) Serve(log Log) {
+	var next *served
+	if log != nil {
+		next = &served{log: log, ended: make(chan struct{})}
+	}
+	n.mu.Lock()
+	if n.mu.closed {
+		next = nil
+	}
+	old := n.mu.served
+	n.mu.served = next
+	n.mu.Unlock()
+	if old != nil {
+		close(old.ended)
+		old.calls.Wait()
+	}
+}
+
+// use calls f with the log, and with a context that ends when the log is not served any more.
+func (n *Node) use(ctx context.Context, f func(context.Context, Log) error) error {
+	n.mu.RLock()
+	s := n.mu.served
+	if s != nil {
+		s.calls.Add(1) // under the lock, so before Serve waits
+	}
+	n.mu.RUnlock()
+	if s == nil {
+		return toWire(ErrNotServing)
+	}
+	defer s.calls.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer until(s.ended, cancel)()
+	err := f(ctx, s.log)
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-s.ended:
+		err = fmt.Errorf("%w: %w", ErrNotServing, err)
+	default:
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		return ce // of the stream that the answers go to
+	}
+	out := toWire(err)
+	if out.Code() == connect.CodeInternal {
+		n.opts.Logger.Error("log service", "err", err)
+	}
+	return out
+}
+
+// logService serves this node's log to its peers.
+type logService struct{ node *Node }
+
+// Append implements peerpbconnect.LogHandler.
+func (s logService) Append(ctx context.Context, req *connect.Request[peerpb.AppendRequest]) (*connect.Response[peerpb.AppendResponse], error) {
+	var lsn consensus.LSN
+	err := s.node.use(ctx, func(ctx context.Context, log Log) error {
+		r, err := consensus.DecodeRecord(req.Msg.GetRecord())
+		if err != nil {
+			return err
+		}
+		lsn, err = log.Append(ctx, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&peerpb.AppendResponse{Lsn: uint64(lsn)}), nil
+}
+
+// Read implements peerpbconnect.LogHandler.
+func (s logService) Read(ctx context.Context, req *connect.Request[peerpb.ReadRequest]) (*connect.Response[peerpb.Entries], error) {
+	var out *peerpb.Entries
+	err := s.node.use(ctx, func(ctx context.Context, log Log) error {
+		from, end := consensus.LSN(req.Msg.GetFrom()), consensus.LSN(req.Msg.GetEnd())
+		if from == 0 || from >= end {
+			return fmt.Errorf("read lsn %d to %d: %w", from, end, consensus.ErrInvalid)
+		}
+		tail, err := log.Tail(ctx, consensus.Fast)
+		if err != nil {
+			return err
+		}
+		if from >= tail { // or Follow would wait for it
+			return fmt.Errorf("read lsn %d: tail is %d: %w", from, tail, consensus.ErrUnwritten)
+		}
+		entries, err := log.Follow(ctx, from, chunk(from, end))
+		out = encodeEntries(entries)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+// Follow implements peerpbconnect.LogHandler. It holds one chunk in memory: the next one is read when HTTP/2 flow control has let the one before go.
+func (s logService) Follow(ctx context.Context, req *connect.Request[peerpb.FollowRequest], stream *connect.ServerStream[peerpb.Entries]) error {
+	return s.node.use(ctx, func(ctx context.Context, log Log) error {
+		at, end := consensus.LSN(req.Msg.GetFrom()), consensus.LSN(req.Msg.GetEnd())
+		if at == 0 || end != 0 && at > end {
+			return fmt.Errorf("follow from lsn %d to %d: %w", at, end, consensus.ErrInvalid)
+		}
+		for end == 0 || at < end {
+			entries, err := log.Follow(ctx, at, chunk(at, end))
+			if err != nil {
+				return err
+			}
+			if err := stream.Send(encodeEntries(entries)); err != nil {
+				return err
+			}
+			at += consensus.LSN(len(entries))
+		}
+		return nil
+	})
+}
+
+// chunk returns how many entries to ask for between two positions, of which the second may be 0: no end.
+func chunk(from, end consensus.LSN) int {
+	if end == 0 {
+		return consensus.DefaultFollowLimit
+	}
+	return int(min(end-from, consensus.DefaultFollowLimit))
+}
+
+func encodeEntries(entries []consensus.Entry) *peerpb.Entries {
+	size := 0
+	for _, e := range entries {
+		size += 57 + e.Record.Size()
+	}
+	buf := make([]byte, 0, size)
+	out := &peerpb.Entries{Entries: make([][]byte, len(entries))}
+	for i, e := range entries {
+		start := len(buf)
+		buf = consensus.AppendEntry(buf, e)
+		out.Entries[i] = buf[start:len(buf):len(buf)]
+	}
+	return out
+}
+
+// decodeEntries is its inverse. What it returns is one dense run from a position on: at least one, and none at or past end unless end is 0. Their digests are
+// for the caller to verify, who knows the one before.
+func decodeEntries(in *peerpb.Entries, from, end consensus.LSN) ([]consensus.Entry, error) {
+	if len(in.GetEntries()) == 0 {
+		return nil, fmt.Errorf("%w: no entries", consensus.ErrInvalid)
+	}
+	entries := make([]consensus.Entry, len(in.GetEntries()))
+	for i, b := range in.GetEntries() {
+		e, err := consensus.DecodeEntry(b)
+		if err != nil {
+			return nil, err
+		}
+		if want := from + consensus.LSN(i); e.LSN != want || end != 0 && e.LSN >= end {
+			return nil, fmt.Errorf("%w: entry %d in the place of %d, with end %d", consensus.ErrInvalid, e.LSN, want, end)
+		}
+		entries[i] = e
+	}
+	return entries, nil
+}
+
+// Tail implements peerpbconnect.LogHandler.
+func (s logService) Tail(ctx context.Context, req *connect.Request[peerpb.TailRequest]) (*connect.Response[peerpb.TailResponse], error) {
+	consistency := consensus.Fast
+	if req.Msg.GetConsistent() {
+		consistency = consensus.Consistent
+	}
+	var tail consensus.LSN
+	err := s.node.use(ctx, func(ctx context.Context, log Log) (err error) {
+		tail, err = log.Tail(ctx, consistency)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&peerpb.TailResponse{Lsn: uint64(tail)}), nil
+}
+
+// Status implements peerpbconnect.LogHandler.
+func (s logService) Status(ctx context.Context, _ *connect.Request[peerpb.StatusRequest]) (*connect.Response[peerpb.StatusResponse], error) {
+	var status consensus.Status
+	err := s.node.use(ctx, func(_ context.Context, log Log) error {
+		status = log.Status()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(encodeStatus(status)), nil
+}
+
+func encodeStatus(s consensus.Status) *peerpb.StatusResponse {
+	return &peerpb.StatusResponse{
+		NetworkId: s.NetworkID[:], Epoch: uint64(s.Epoch), Base: uint64(s.Base), Engine: s.Engine,
+		Tail: uint64(s.Tail), Trimmed: uint64(s.Trimmed), Problem: s.Problem,
+		Loglet: &peerpb.LogletStatus{
+			Engine: s.Loglet.Engine, Epoch: uint64(s.Loglet.Epoch), State: s.Loglet.State,
+			Tail: uint64(s.Loglet.Tail), Sealed: s.Loglet.Sealed, Detail: s.Loglet.Detail,
+		},
+	}
+}
+
+func decodeStatus(in *peerpb.StatusResponse) (consensus.Status, error) {
+	if len(in.GetNetworkId()) != len(consensus.NetworkID{}) {
+		return consensus.Status{}, fmt.Errorf("%w: network id of %d bytes", consensus.ErrInvalid, len(in.GetNetworkId()))
+	}
+	l := in.GetLoglet()
+	return consensus.Status{
+		NetworkID: consensus.NetworkID(in.GetNetworkId()), Epoch: consensus.Epoch(in.GetEpoch()), Base: consensus.LSN(in.GetBase()), Engine: in.GetEngine(),
+		Tail: consensus.LSN(in.GetTail()), Trimmed: consensus.LSN(in.GetTrimmed()), Problem: in.GetProblem(),
+		Loglet: consensus.LogletStatus{
+			Engine: l.GetEngine(), Epoch: consensus.Epoch(l.GetEpoch()), State: l.GetState(),
+			Tail: consensus.Offset(l.GetTail()), Sealed: l.GetSealed(), Detail: l.GetDetail(),
+		},
+	}, nil
+}
+
+// Segments implements peerpbconnect.LogHandler.
+func (s logService) Segments(ctx context.Context, _ *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error) {
+	out := &peerpb.SegmentsResponse{}
+	err := s.node.use(ctx, func(_ context.Context, log Log) error {
+		for _, seg := range log.Segments() {
+			out.Segments = append(out.Segments, seg.Encode())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
