@@ -177,6 +177,13 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.opts.Logger.Error("log store corrupt", "detail", info.String())
 		},
+		// Pebble retries a flush or a compaction that failed, for ever and without a pause; Close would wait for it. A write that
+		// failed once is not trusted again. Rot that a compaction meets is for the reader to find.
+		BackgroundError: func(err error) {
+			if !pebble.IsCorruptionError(err) {
+				s.fatal(err)
+			}
+		},
 	}
 	return o
 }

@@ -291,7 +291,10 @@ func (l *Ledger) publish(b *executed) {
 func (l *Ledger) recover() error {
 	head := l.storedHead()
 	if head == nil {
-		return errors.New("ledger: the store names a head block that it does not hold")
+		return fmt.Errorf("ledger: %w: the store names a head block that it does not hold", consensus.ErrCorrupt)
+	}
+	if err := l.store.checkChain(head.Number.Uint64()); err != nil {
+		return err
 	}
 	base := head
 	for !l.store.hasState(base.Root) {
