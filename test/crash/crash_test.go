@@ -2,22 +2,17 @@
 package crash
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/big"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,12 +20,12 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/stretchr/testify/require"
+
+	"ledgerd/test/internal/process"
 )
 
 const (
-	chainID         = 1337
 	senders         = 50
 	defaultRounds   = 20
 	loadPerRound    = 5000
@@ -61,10 +56,11 @@ func TestKillUnderLoad(t *testing.T) {
 	t.Logf("LEDGERD_SEED=%d LEDGERD_CRASH_ROUNDS=%d", seed, rounds)
 	rng := rand.New(rand.NewPCG(seed, 0))
 
-	binary := build(t)
+	binary, err := process.Build(t.TempDir())
+	require.NoError(t, err)
 	home := filepath.Join(t.TempDir(), "home")
 	w := newWorld()
-	n := startNode(t, binary, home)
+	n := process.Dev(t, binary, home)
 	w.fund(t, n)
 	var slowest time.Duration
 	var acknowledged int
@@ -73,7 +69,7 @@ func TestKillUnderLoad(t *testing.T) {
 		got := w.load(t, n, killAfter)
 		acknowledged += got
 		start := time.Now()
-		n = startNode(t, binary, home)
+		n = process.Dev(t, binary, home)
 		took := time.Since(start)
 		slowest = max(slowest, took)
 		require.Less(t, took, restartDeadline, "round %d: restart", round)
@@ -83,71 +79,7 @@ func TestKillUnderLoad(t *testing.T) {
 	w.rewind()
 	w.verify(t, n)
 	t.Logf("%d rounds, %d transactions acknowledged, 0 lost, 0 doubled, slowest restart %v", rounds, acknowledged, slowest.Round(time.Millisecond))
-	n.terminate(t)
-}
-
-// build compiles the node once.
-func build(t *testing.T) string {
-	binary := filepath.Join(t.TempDir(), "ledgerd")
-	out, err := exec.Command("go", "build", "-o", binary, "ledgerd/cmd/ledgerd").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return binary
-}
-
-// node is a running process.
-type node struct {
-	cmd    *exec.Cmd
-	url    string
-	client *ethclient.Client
-	stderr *os.File
-}
-
-// startNode starts the node and returns when it has printed that it serves and answers.
-func startNode(t *testing.T, binary, home string) *node {
-	t.Helper()
-	stderr, err := os.OpenFile(filepath.Join(filepath.Dir(binary), "stderr.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	require.NoError(t, err)
-	cmd := exec.Command(binary, "dev", "--datadir", home, "--http", "127.0.0.1:0")
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	n := &node{cmd: cmd, stderr: stderr}
-	t.Cleanup(func() {
-		if n.cmd.ProcessState == nil {
-			n.kill()
-		}
-		stderr.Close()
-	})
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "ready http="); ok {
-			n.url, _, _ = strings.Cut(rest, " ")
-			break
-		}
-	}
-	if n.url == "" {
-		n.kill()
-		said, _ := os.ReadFile(stderr.Name())
-		t.Fatalf("the node ended without serving:\n%s", said[max(0, len(said)-4000):])
-	}
-	go io.Copy(io.Discard, stdout)
-	n.client, err = ethclient.Dial(n.url)
-	require.NoError(t, err)
-	id, err := n.client.ChainID(context.Background())
-	require.NoError(t, err)
-	require.EqualValues(t, chainID, id.Uint64())
-	return n
-}
-
-func (n *node) kill() {
-	_ = n.cmd.Process.Signal(syscall.SIGKILL)
-	_ = n.cmd.Wait()
-}
-
-func (n *node) terminate(t *testing.T) {
-	require.NoError(t, n.cmd.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, n.cmd.Wait(), "a clean stop ends with code 0")
+	n.Terminate(t)
 }
 
 // world is what the test knows: the keys, and what was acknowledged.
@@ -167,7 +99,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{
-		signer:       types.LatestSignerForChainID(big.NewInt(chainID)),
+		signer:       types.LatestSignerForChainID(big.NewInt(process.ChainID)),
 		sink:         common.HexToAddress("0x51"),
 		acknowledged: map[common.Hash]common.Hash{},
 	}
@@ -181,7 +113,7 @@ func newWorld() *world {
 func (w *world) address(i int) common.Address { return crypto.PubkeyToAddress(w.keys[i].PublicKey) }
 
 // fund gives every sender one ether from the first development account.
-func (w *world) fund(t *testing.T, n *node) {
+func (w *world) fund(t *testing.T, n *process.Node) {
 	rich, err := crypto.HexToECDSA("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 	require.NoError(t, err)
 	for i := range w.keys {
@@ -193,7 +125,7 @@ func (w *world) fund(t *testing.T, n *node) {
 
 // send submits tx and waits for its receipt. It retries while the node says that the transaction is known, so that what a
 // crash left unknown ends in one of the two: a receipt, or an error.
-func (w *world) send(n *node, tx *types.Transaction) error {
+func (w *world) send(n *process.Node, tx *types.Transaction) error {
 	raw, err := tx.MarshalBinary()
 	if err != nil {
 		return err
@@ -201,7 +133,7 @@ func (w *world) send(n *node, tx *types.Transaction) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var receipt *types.Receipt
-	if err := n.client.Client().CallContext(ctx, &receipt, "eth_sendRawTransactionSync", hexutil.Encode(raw)); err != nil {
+	if err := n.Client.Client().CallContext(ctx, &receipt, "eth_sendRawTransactionSync", hexutil.Encode(raw)); err != nil {
 		return err
 	}
 	if receipt == nil || receipt.TxHash != tx.Hash() || receipt.Status != types.ReceiptStatusSuccessful {
@@ -215,11 +147,11 @@ func (w *world) send(n *node, tx *types.Transaction) error {
 
 // load sends up to loadPerRound transactions from all senders at once and kills the node after killAfter of them were
 // acknowledged. It returns how many were.
-func (w *world) load(t *testing.T, n *node, killAfter int) int {
+func (w *world) load(t *testing.T, n *process.Node, killAfter int) int {
 	ctx := context.Background()
 	var next [senders]uint64
 	for i := range w.keys {
-		nonce, err := n.client.NonceAt(ctx, w.address(i), nil)
+		nonce, err := n.Client.NonceAt(ctx, w.address(i), nil)
 		require.NoError(t, err)
 		next[i] = nonce
 	}
@@ -239,7 +171,7 @@ func (w *world) load(t *testing.T, n *node, killAfter int) int {
 				}
 				if acknowledged.Add(1) == int64(killAfter) {
 					killed.Store(true)
-					n.kill()
+					n.Kill()
 					return
 				}
 			}
@@ -252,9 +184,9 @@ func (w *world) load(t *testing.T, n *node, killAfter int) int {
 
 // verify reads the blocks that it has not seen and checks everything that TestKillUnderLoad promises. What it saw before hangs
 // on the hash of the last block it saw; rewind makes it read all of it again.
-func (w *world) verify(t *testing.T, n *node) {
+func (w *world) verify(t *testing.T, n *process.Node) {
 	ctx := context.Background()
-	head, err := n.client.BlockNumber(ctx)
+	head, err := n.Client.BlockNumber(ctx)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, head+1, uint64(len(w.blocks)), "the chain became shorter")
 	if last := len(w.blocks) - 1; last >= 0 {
@@ -292,9 +224,9 @@ type block struct {
 	header       types.Header
 }
 
-func (w *world) block(t *testing.T, n *node, number uint64) *block {
+func (w *world) block(t *testing.T, n *process.Node, number uint64) *block {
 	var raw json.RawMessage
-	require.NoError(t, n.client.Client().Call(&raw, "eth_getBlockByNumber", hexutil.EncodeUint64(number), true))
+	require.NoError(t, n.Client.Client().Call(&raw, "eth_getBlockByNumber", hexutil.EncodeUint64(number), true))
 	b := new(block)
 	require.NoError(t, json.Unmarshal(raw, b))
 	require.NoError(t, json.Unmarshal(raw, &b.header))
@@ -302,7 +234,7 @@ func (w *world) block(t *testing.T, n *node, number uint64) *block {
 }
 
 // verifyAccounts compares what was acknowledged, and the balances, with what is in the blocks.
-func (w *world) verifyAccounts(t *testing.T, n *node) {
+func (w *world) verifyAccounts(t *testing.T, n *process.Node) {
 	ctx := context.Background()
 	for hash, block := range w.acknowledged {
 		require.Equal(t, block, w.included[hash], "transaction %v was acknowledged", hash)
@@ -310,14 +242,14 @@ func (w *world) verifyAccounts(t *testing.T, n *node) {
 	total := new(big.Int)
 	var sent uint64
 	for i := range w.keys {
-		balance, err := n.client.BalanceAt(ctx, w.address(i), nil)
+		balance, err := n.Client.BalanceAt(ctx, w.address(i), nil)
 		require.NoError(t, err)
 		count := w.nonces[w.address(i)]
 		require.Equal(t, new(big.Int).Sub(big.NewInt(1e18), new(big.Int).SetUint64(count)), balance, "balance of sender %d", i)
 		total.Add(total, balance)
 		sent += count
 	}
-	sunk, err := n.client.BalanceAt(ctx, w.sink, nil)
+	sunk, err := n.Client.BalanceAt(ctx, w.sink, nil)
 	require.NoError(t, err)
 	require.Equal(t, sent, sunk.Uint64())
 	require.Equal(t, new(big.Int).Mul(big.NewInt(senders), big.NewInt(1e18)), total.Add(total, sunk))
