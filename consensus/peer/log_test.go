@@ -53,7 +53,7 @@ func logCluster(t testing.TB, change func(*Options)) (*cluster, *consensus.Virtu
 }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
