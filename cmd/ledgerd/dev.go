@@ -115,7 +115,7 @@ func createDev(h home.Home, g *genesis.Genesis) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Create(devConfig().TOML(), text); !errors.Is(err, home.ErrExists) {
+	if err := h.Create(devConfig().TOML(), text, nil); !errors.Is(err, home.ErrExists) {
 		return err
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/config"
 	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/cmd/ledgerd/internal/network"
 	"ledgerd/cmd/ledgerd/internal/node"
 	"ledgerd/consensus"
 	"ledgerd/ledger"
@@ -27,6 +28,7 @@ const (
 	exitError       exitCode = 1
 	exitUsage       exitCode = 2
 	exitData        exitCode = 65
+	exitNotMember   exitCode = 67
 	exitUnavailable exitCode = 69
 	exitCannotMake  exitCode = 73
 	exitStorage     exitCode = 74
@@ -57,9 +59,11 @@ var exitCodes = []exitRow{
 		is(consensus.ErrCorrupt, ledger.ErrLogBehind)},
 	{exitMismatch, "the data belong to another chain than the genesis or the flags", "use the home that belongs to this genesis",
 		is(consensus.ErrWrongNetwork, errOtherChain, node.ErrUnknownEngine)},
+	{exitNotMember, "the node is not a member of what it should order: none has its key, or its log is not the one it took part with",
+		"use the member's own home; one that lost its log comes back under a new id, by a reconfiguration", is(node.ErrNotMember)},
 	{exitInUse, "another process has the home open", "stop it, or wait for it", is(home.ErrInUse, consensus.ErrLocked)},
 	{exitPermission, "others can read a file that holds a secret", "make a new secret if they may have; chmod 600", is(home.ErrTooOpen)},
-	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists)},
+	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists, network.ErrNotEmpty)},
 	{exitUnavailable, "an address cannot be listened on, or a node does not answer", "look at the address in the message", isUnavailable},
 	{exitKilled, "a second signal ended the process before its clean stop had", "restart; it replays the end of the log", nil},
 }
@@ -71,6 +75,10 @@ var errOtherChain = errors.New("holds another chain")
 func codeOf(err error) exitCode {
 	if err == nil {
 		return exitOK
+	}
+	var ended *network.Ended
+	if errors.As(err, &ended) && ended.Code > 0 {
+		return exitCode(ended.Code) // of `testnet up`: a node's own, which is from this table
 	}
 	for _, row := range exitCodes {
 		if row.is != nil && row.is(err) {
@@ -95,7 +103,7 @@ func is(targets ...error) func(error) bool {
 func isUsage(err error) bool {
 	var usage usageError
 	var setting *config.Error
-	return errors.As(err, &usage) || errors.As(err, &setting) || errors.Is(err, home.ErrNotHome)
+	return errors.As(err, &usage) || errors.As(err, &setting) || errors.Is(err, home.ErrNotHome) || errors.Is(err, network.ErrNoNetwork)
 }
 
 func isStorage(err error) bool {

@@ -35,7 +35,8 @@ func (c console) init() *cobra.Command {
 		Long: `Makes DIR with a commented config.toml, the genesis.json of the chain and a new node key. Nothing is overwritten.
 
 --genesis takes the JSON that geth's init and Hardhat know, optionally with a section "ledgerd"; the contracts that the
-rules and the usual tools expect are added to it. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
+rules and the usual tools expect are added to it. If it names members, one of them must have the key of this node: make that
+first, with ` + "`ledgerd keys new DIR/node.key`" + `. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
 whose keys everybody knows.`,
 		Example: `  ledgerd init --home ./node --genesis genesis.json
   ledgerd init --home ./node --chain-id 31337`,
@@ -77,7 +78,8 @@ func (c console) runInit(cmd *cobra.Command, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Create(config.Default().TOML(), text); err != nil {
+	prepare := func() error { return node.Prepare(cmd.Context(), h, g) }
+	if err := h.Create(config.Default().TOML(), text, prepare); err != nil {
 		return err
 	}
 	return c.print(f.json, map[string]any{

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	gethlog "github.com/ethereum/go-ethereum/log"
 )
@@ -28,7 +29,7 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 
 // adoptLibraryLogs routes what go-ethereum's storage logs, through a logger that is global there, into ours.
 func adoptLibraryLogs(logger *slog.Logger, exit func(exitCode)) {
-	gethlog.SetDefault(gethlog.NewLogger(libraryHandler{logger.Handler().WithAttrs([]slog.Attr{slog.String("part", "storage")}), exit}))
+	gethlog.SetDefault(gethlog.NewLogger(libraryHandler{logger.Handler().WithAttrs([]slog.Attr{slog.String("part", "go-ethereum")}), exit}))
 }
 
 // expected are warnings of a library about what is as it should be here.
@@ -67,6 +68,12 @@ func (h libraryHandler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	crit := r.Level >= gethlog.LevelCrit
 	r.Level = h.level(r.Level)
+	if strings.HasPrefix(r.Message, "Served ") {
+		r.Level = slog.LevelDebug // a request that was refused: any client can make these, and its answer says the same
+	}
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
 	err := h.Handler.Handle(ctx, r)
 	if crit {
 		h.exit(exitStorage)

@@ -69,7 +69,8 @@ Ethereum JSON-RPC over HTTP and websocket.`,
 		Example: `  ledgerd dev                          # a chain to develop against, gone when it stops
   ledgerd dev --datadir ./chain        # one that is kept
   ledgerd init --home ./node           # a node of your own ...
-  ledgerd start --home ./node          # ... and running`,
+  ledgerd start --home ./node          # ... and running
+  ledgerd testnet up --nodes 4         # four nodes on this machine`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true, // an error is one line, not a page of flags
 		SilenceErrors: true, // run prints it
@@ -81,7 +82,7 @@ Ethereum JSON-RPC over HTTP and websocket.`,
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(c.dev(), c.start(), c.init(), c.log(), c.verify(), c.keys(), c.version(), exitCodesTopic())
+	root.AddCommand(c.dev(), c.start(), c.init(), c.log(), c.verify(), c.testnet(), c.keys(), c.version(), exitCodesTopic())
 	asUsage(root)
 	return root
 }

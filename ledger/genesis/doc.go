@@ -15,7 +15,11 @@
 //	    "strictTimestamps": false,             true: one block a second at most, local engine only
 //	    "administrators": ["<ed25519 hex>"],   who may sign a reconfiguration
 //	    "threshold": 1,                        how many of them must
-//	    "members": [{"id": 1, …}],             who orders the first segment
+//	    "members": [{                          who orders the first segment
+//	      "id": 1,
+//	      "nodeKey": "<ed25519 hex>",          its node.key, public half
+//	      "peerAddress": "10.0.0.1:9000"       where the other members dial it
+//	    }, …],
 //	    "permissions": {"restrictSend": true, …}
 //	  }
 //	}

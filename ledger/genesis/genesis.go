@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"net"
 	"slices"
+	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core"
@@ -27,8 +29,10 @@ const (
 	DefaultGasLimit = 150_000_000
 	// DefaultDedupWindow is how many LSNs a record id is remembered where the file does not say.
 	DefaultDedupWindow = 65_536
-	// EngineLocal is the engine of a chain that names none.
+	// EngineLocal is the engine of a chain that names none: one node that orders alone.
 	EngineLocal = "local"
+	// EngineRaft is the engine of a chain whose members trust each other.
+	EngineRaft = "raft"
 
 	minGasLimit = 1 << 24 // one transaction of the largest size that EIP-7825 allows must fit into a block
 )
@@ -41,13 +45,31 @@ type Genesis struct {
 
 // Section is what the file says under "ledgerd".
 type Section struct {
-	Engine           string             `json:"engine,omitempty"`
-	DedupWindow      uint64             `json:"dedupWindow,omitempty"`
-	StrictTimestamps bool               `json:"strictTimestamps,omitempty"`
-	Administrators   []HexKey           `json:"administrators,omitempty"`
-	Threshold        int                `json:"threshold,omitempty"`
-	Members          []consensus.Member `json:"members,omitempty"`
-	Permissions      *Permissions       `json:"permissions,omitempty"`
+	Engine           string       `json:"engine,omitempty"`
+	DedupWindow      uint64       `json:"dedupWindow,omitempty"`
+	StrictTimestamps bool         `json:"strictTimestamps,omitempty"`
+	Administrators   []HexKey     `json:"administrators,omitempty"`
+	Threshold        int          `json:"threshold,omitempty"`
+	Members          []Member     `json:"members,omitempty"`
+	Permissions      *Permissions `json:"permissions,omitempty"`
+}
+
+// Member is a node that orders the first segment: a consensus.Member as the file spells it.
+type Member struct {
+	ID             uint64   `json:"id"`                       // not 0, unique; not used again for another disk
+	NodeKey        HexKey   `json:"nodeKey,omitempty"`        // who it is to the other members
+	ConsensusKey   HexKey   `json:"consensusKey,omitempty"`   // what it votes with, where the engine has votes
+	PeerAddress    string   `json:"peerAddress,omitempty"`    // host:port where the other members reach it
+	CometAddresses []string `json:"cometAddresses,omitempty"` // CometBFT p2p, of even and of odd epochs
+}
+
+// member returns m in the form of the log.
+func (m Member) member() consensus.Member {
+	c := consensus.Member{
+		ID: m.ID, NodeKey: ed25519.PublicKey(m.NodeKey), ConsensusKey: ed25519.PublicKey(m.ConsensusKey), PeerAddress: m.PeerAddress,
+	}
+	copy(c.CometAddresses[:], m.CometAddresses)
+	return c
 }
 
 // Permissions is the first content of the Permissions contract. Without it the contract is open: everybody may send
@@ -234,6 +256,11 @@ func (g *Genesis) Validate() error {
 		bad("alloc: %w (`ledgerd init --genesis` adds what is missing)", err)
 	}
 	g.Ledgerd.validate(bad)
+	if len(problems) == 0 { // what has been said above need not be said again in the log's words
+		if err := g.Spec().Validate(); err != nil {
+			bad("ledgerd: %w", err)
+		}
+	}
 	return errors.Join(problems...)
 }
 
@@ -250,6 +277,7 @@ func (s *Section) validate(bad func(format string, args ...any)) {
 	if len(s.Administrators) > 0 && s.Threshold == 0 {
 		bad("ledgerd.threshold: missing; with administrators at least 1 signature must be asked for")
 	}
+	s.validateMembers(bad)
 	if p := s.Permissions; p != nil {
 		if (p.RestrictSend || p.RestrictDeploy) && len(p.Administrators) == 0 {
 			bad("ledgerd.permissions.administrators: none, so that nobody could ever change the permissions")
@@ -258,6 +286,50 @@ func (s *Section) validate(bad func(format string, args ...any)) {
 			bad("ledgerd.permissions: %w", err)
 		}
 	}
+}
+
+// validateMembers checks what the engine of the first segment needs of its members. An engine that this package does not know
+// is left to whoever opens it; what holds for all of them is asked of consensus.
+func (s *Section) validateMembers(bad func(format string, args ...any)) {
+	switch {
+	case s.Engine == EngineLocal && len(s.Members) > 1:
+		bad("ledgerd.members: %d, and the %s engine orders alone", len(s.Members), EngineLocal)
+	case s.Engine == EngineRaft && len(s.Members) == 0:
+		bad("ledgerd.members: none; the %s engine needs them named (`ledgerd testnet init` makes such a file)", EngineRaft)
+	}
+	ids, keys, addresses := map[uint64]bool{}, map[string]bool{}, map[string]bool{}
+	for i, m := range s.Members {
+		at := fmt.Sprintf("ledgerd.members[%d]", i)
+		if m.ID == 0 || ids[m.ID] {
+			bad("%s.id: %d, which must not be 0 and not be another member's", at, m.ID)
+		}
+		if len(m.NodeKey) == 0 && s.Engine != EngineLocal {
+			bad("%s.nodeKey: missing; `ledgerd keys show node.key` prints it", at)
+		}
+		if len(m.NodeKey) > 0 && keys[string(m.NodeKey)] {
+			bad("%s.nodeKey: %x is another member's", at, []byte(m.NodeKey))
+		}
+		if m.PeerAddress == "" && s.Engine == EngineRaft && len(s.Members) > 1 {
+			bad("%s.peerAddress: missing; the other members dial it", at)
+		}
+		if m.PeerAddress != "" && !isAddress(m.PeerAddress) {
+			bad("%s.peerAddress: %q, want host:port", at, m.PeerAddress)
+		}
+		if m.PeerAddress != "" && addresses[m.PeerAddress] {
+			bad("%s.peerAddress: %s is another member's", at, m.PeerAddress)
+		}
+		if n := len(m.CometAddresses); n != 0 && n != 2 {
+			bad("%s.cometAddresses: %d, want 2, for even and for odd epochs", at, n)
+		}
+		ids[m.ID], keys[string(m.NodeKey)], addresses[m.PeerAddress] = true, true, true
+	}
+}
+
+// isAddress reports whether s names a host and a port that can be dialled.
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	number, portErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && portErr == nil && host != "" && number != 0
 }
 
 // NetworkID names the network: SHA-256 over a domain tag and the canonical form of the file (invariant 1). Chain id
@@ -297,14 +369,12 @@ func (g *Genesis) FixedBaseFee() *uint256.Int { return uint256.MustFromBig(g.Bas
 
 // Spec returns the configuration of the log's first segment.
 func (g *Genesis) Spec() consensus.Spec {
-	admins := make([]ed25519.PublicKey, len(g.Ledgerd.Administrators))
-	for i, key := range g.Ledgerd.Administrators {
-		admins[i] = ed25519.PublicKey(key)
+	spec := consensus.Spec{Engine: g.Ledgerd.Engine, Threshold: g.Ledgerd.Threshold}
+	for _, m := range g.Ledgerd.Members {
+		spec.Members = append(spec.Members, m.member())
 	}
-	return consensus.Spec{
-		Engine:    g.Ledgerd.Engine,
-		Members:   g.Ledgerd.Members,
-		Admins:    admins,
-		Threshold: g.Ledgerd.Threshold,
+	for _, key := range g.Ledgerd.Administrators {
+		spec.Admins = append(spec.Admins, ed25519.PublicKey(key))
 	}
+	return spec
 }

@@ -2,7 +2,9 @@ package genesis_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/params"
 	"github.com/stretchr/testify/require"
 
+	"ledgerd/consensus"
 	"ledgerd/contracts"
 	"ledgerd/ledger/genesis"
 )
@@ -98,6 +101,55 @@ func TestCompleteKeepsBalances(t *testing.T) {
 	require.Error(t, err, "an address that is none")
 }
 
+// members sets the engine and its members, each written as id:letter of its key:peer address.
+func members(engine string, list ...string) func(file map[string]any) {
+	return func(file map[string]any) {
+		all := []any{}
+		for _, m := range list {
+			parts := strings.SplitN(m, ":", 3)
+			id, _ := strconv.Atoi(parts[0])
+			all = append(all, map[string]any{"id": id, "nodeKey": strings.Repeat("0"+parts[1], 32*len(parts[1])), "peerAddress": parts[2]})
+			if parts[1] == "" {
+				delete(all[len(all)-1].(map[string]any), "nodeKey")
+			}
+		}
+		section := file["ledgerd"].(map[string]any)
+		section["engine"], section["members"] = engine, all
+	}
+}
+
+// TestMembers takes a file with members to the spec of the first segment and back.
+func TestMembers(t *testing.T) {
+	_, data := dev(t)
+	var file map[string]any
+	require.NoError(t, json.Unmarshal(data, &file))
+	members("raft", "1:a:10.0.0.1:9000", "7:b:[::1]:9001")(file)
+	list := file["ledgerd"].(map[string]any)["members"].([]any)
+	list[1].(map[string]any)["consensusKey"] = strings.Repeat("0c", 32)
+	list[1].(map[string]any)["cometAddresses"] = []string{"h:1", "h:2"}
+	changed, err := json.Marshal(file)
+	require.NoError(t, err)
+	g, err := genesis.Parse(changed)
+	require.NoError(t, err)
+	key := func(b byte) ed25519.PublicKey { return bytes.Repeat([]byte{b}, ed25519.PublicKeySize) }
+	require.Equal(t, consensus.Spec{Engine: genesis.EngineRaft, Members: []consensus.Member{
+		{ID: 1, NodeKey: key(10), PeerAddress: "10.0.0.1:9000"},
+		{ID: 7, NodeKey: key(11), ConsensusKey: key(12), PeerAddress: "[::1]:9001", CometAddresses: [2]string{"h:1", "h:2"}},
+	}}, g.Spec())
+
+	canonical, err := g.JSON()
+	require.NoError(t, err)
+	again, err := genesis.Parse(canonical)
+	require.NoError(t, err)
+	require.Equal(t, g.Ledgerd, again.Ledgerd)
+	want, err := g.NetworkID()
+	require.NoError(t, err)
+	again.Ledgerd.Members[0].PeerAddress = "10.0.0.2:9000"
+	got, err := again.NetworkID()
+	require.NoError(t, err)
+	require.NotEqual(t, want, got, "who orders is part of what the network is")
+}
+
 // TestRefusals checks that every mistake is named.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
@@ -126,6 +178,25 @@ func TestRefusals(t *testing.T) {
 			f["alloc"].(map[string]any)["0000000000000000000000000000000000000003"] = map[string]any{"balance": "0x0"}
 		}, "1 wei"},
 		{"small window", func(f map[string]any) { f["ledgerd"].(map[string]any)["dedupWindow"] = 3 }, "dedupWindow"},
+		{"two members on local", members("local", "1:a:h:1", "2:b:h:2"), "ledgerd.members: 2, and the local engine orders alone"},
+		{"raft without members", members("raft"), "ledgerd.members: none"},
+		{"member 0", members("raft", "0:a:h:1"), "ledgerd.members[0].id: 0"},
+		{"id twice", members("raft", "1:a:h:1", "1:b:h:2"), "ledgerd.members[1].id: 1"},
+		{"no node key", members("raft", "1::h:1"), "ledgerd.members[0].nodeKey: missing"},
+		{"node key twice", members("raft", "1:a:h:1", "2:a:h:2"), "ledgerd.members[1].nodeKey: 0a0a"},
+		{"no peer address", members("raft", "1:a:h:1", "2:b:"), "ledgerd.members[1].peerAddress: missing"},
+		{"peer address without port", members("raft", "1:a:h:1", "2:b:h"), `ledgerd.members[1].peerAddress: "h"`},
+		{"peer address without host", members("raft", "1:a:h:1", "2:b::7"), `ledgerd.members[1].peerAddress: ":7"`},
+		{"port 0", members("raft", "1:a:h:0"), `ledgerd.members[0].peerAddress: "h:0"`},
+		{"peer address twice", members("raft", "1:a:h:1", "2:b:h:1"), "ledgerd.members[1].peerAddress: h:1 is another member's"},
+		{"one CometBFT address", func(f map[string]any) {
+			members("raft", "1:a:h:1")(f)
+			f["ledgerd"].(map[string]any)["members"].([]any)[0].(map[string]any)["cometAddresses"] = []string{"h:2"}
+		}, "cometAddresses: 1, want 2"},
+		{"administrator twice", func(f map[string]any) {
+			f["ledgerd"].(map[string]any)["administrators"] = []string{strings.Repeat("0a", 32), strings.Repeat("0a", 32)}
+			f["ledgerd"].(map[string]any)["threshold"] = 1
+		}, "twice"},
 		{"strict on raft", func(f map[string]any) {
 			f["ledgerd"].(map[string]any)["engine"] = "raft"
 			f["ledgerd"].(map[string]any)["strictTimestamps"] = true

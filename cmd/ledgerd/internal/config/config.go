@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Node    Node
 	RPC     RPC
+	Peer    Peer
 	Metrics Metrics
 	Log     Log
 	Pool    Pool
@@ -46,6 +47,11 @@ type RPC struct {
 	CallTimeout time.Duration
 	LogRange    uint64 // blocks; 0 = unlimited
 	LogResults  int
+}
+
+// Peer is the section of the listener for the other nodes of the network.
+type Peer struct {
+	Listen string // "" = the address that the network knows this node by
 }
 
 // Metrics is the section of the operator's listener: /metrics, /healthz and /readyz.
@@ -153,6 +159,7 @@ func (k key) env() string {
 var sections = []struct{ name, doc string }{
 	{"node", "The process itself."},
 	{"rpc", "JSON-RPC over HTTP and websocket, and the feed, on one port."},
+	{"peer", "The listener for the other nodes of the network, over mutual TLS with node.key. Nodes that order alone have none."},
 	{"metrics", "The operator's listener: /metrics (Prometheus), /healthz and /readyz."},
 	{"log", "The process's own messages, on stderr."},
 	{"pool", "Transactions that wait to be ordered. The pool is this node's alone."},
@@ -180,6 +187,8 @@ func (c *Config) keys() []key {
 		{"rpc.call_timeout", &c.RPC.CallTimeout, "Time of one eth_call or eth_estimateGas."},
 		{"rpc.log_range", &c.RPC.LogRange, "Blocks that one eth_getLogs may span; 0 for no limit."},
 		{"rpc.log_results", &c.RPC.LogResults, "Logs that one eth_getLogs may return."},
+
+		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node."},
 
 		{"metrics.listen", &c.Metrics.Listen, "Address of the listener; \"\" switches it off."},
 		{"metrics.public", &c.Metrics.Public, "Allows metrics.listen to be an address that other machines reach. There is no authentication."},
@@ -261,6 +270,14 @@ func (c *Config) Validate() error {
 	within("rpc.log_range", clamp(c.RPC.LogRange), 0, 1e12, "")
 	within("rpc.log_results", int64(c.RPC.LogResults), 1, 1e7, "")
 
+	if c.Peer.Listen != "" {
+		if _, err := reachable(c.Peer.Listen); err != nil { // it may be public: it is the one listener that authenticates
+			bad("peer.listen", "%v", err)
+		}
+		if c.Peer.Listen == c.RPC.Listen && !anyPort(c.RPC.Listen) {
+			bad("peer.listen", "%s is rpc.listen already; the two need a port each", c.Peer.Listen)
+		}
+	}
 	if c.Metrics.Listen != "" {
 		public, err := reachable(c.Metrics.Listen)
 		switch {
@@ -270,6 +287,8 @@ func (c *Config) Validate() error {
 			bad("metrics.listen", "%s can be reached from other machines; use a loopback address, or say that you mean it with metrics.public = true", c.Metrics.Listen)
 		case c.Metrics.Listen == c.RPC.Listen && !anyPort(c.RPC.Listen):
 			bad("metrics.listen", "%s is rpc.listen already; the two need a port each", c.Metrics.Listen)
+		case c.Metrics.Listen == c.Peer.Listen && !anyPort(c.Peer.Listen):
+			bad("metrics.listen", "%s is peer.listen already; the two need a port each", c.Metrics.Listen)
 		}
 	}
 	if !slices.Contains(LogFormats, c.Log.Format) {

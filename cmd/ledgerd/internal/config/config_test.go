@@ -55,6 +55,9 @@ func TestBadConfigs(t *testing.T) {
 		{"unknown namespace", "[rpc]\nnamespaces = [\"eth\", \"admin\"]", []string{"rpc.namespaces: there is no namespace \"admin\""}},
 		{"namespace twice", "[rpc]\nnamespaces = [\"eth\", \"eth\"]", []string{"rpc.namespaces", "twice"}},
 		{"no namespace", "[rpc]\nnamespaces = []", []string{"rpc.namespaces", "nothing would be served"}},
+		{"peers without port", "[peer]\nlisten = \"10.0.0.1\"", []string{"peer.listen: \"10.0.0.1\" is not an address"}},
+		{"peers on the RPC port", "[peer]\nlisten = \"127.0.0.1:8545\"", []string{"peer.listen", "rpc.listen already"}},
+		{"peers on the metrics port", "[peer]\nlisten = \"127.0.0.1:9545\"", []string{"metrics.listen", "peer.listen already"}},
 		{"public metrics", "[metrics]\nlisten = \"0.0.0.0:9545\"", []string{"metrics.listen", "metrics.public"}},
 		{"metrics on the RPC port", "[metrics]\nlisten = \"127.0.0.1:8545\"", []string{"metrics.listen", "rpc.listen already"}},
 		{"log format", "[log]\nformat = \"xml\"", []string{"log.format: must be one of text, json, is \"xml\""}},
@@ -88,6 +91,7 @@ func TestGoodConfigs(t *testing.T) {
 		"any origin":       "[rpc]\ncors = [\"*\"]",
 		"IPv6 loopback":    "[rpc]\nlisten = \"[::1]:8545\"",
 		"localhost":        "[rpc]\nlisten = \"localhost:0\"\n[metrics]\nlisten = \"localhost:0\"",
+		"public peers":     "[peer]\nlisten = \"0.0.0.0:9000\"",
 		"no metrics":       "[metrics]\nlisten = \"\"",
 		"public metrics":   "[metrics]\nlisten = \":9545\"\npublic = true",
 		"extension origin": "[rpc]\ncors = [\"chrome-extension://abcdef\", \"http://localhost:5173\"]",
@@ -109,7 +113,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 		switch p := k.ptr.(type) {
 		case *string:
 			*p = map[string]string{
-				"node.name": "other", "rpc.listen": "127.0.0.1:1", "metrics.listen": "[::1]:2",
+				"node.name": "other", "rpc.listen": "127.0.0.1:1", "peer.listen": "0.0.0.0:3", "metrics.listen": "[::1]:2",
 				"log.format": "json", "log.level": "debug",
 			}[k.name]
 			require.NotEmpty(t, *p, k.name)

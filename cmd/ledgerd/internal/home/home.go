@@ -38,9 +38,10 @@ func (h Home) Exists() bool {
 	return err == nil
 }
 
-// Create makes the home with a new node key. If it exists already it returns ErrExists; files that an interrupted
-// Create left are kept, except that nothing of them counts until the genesis is there.
-func (h Home) Create(config, genesis []byte) error {
+// Create makes the home, with a new node key unless one is there already. If the home exists it returns ErrExists; files that
+// an interrupted Create left are kept, except that nothing of them counts until the genesis is there. prepare, if not nil, is
+// called just before that, with everything else in place; its error ends Create. After an interruption it is called again.
+func (h Home) Create(config, genesis []byte, prepare func() error) error {
 	if h.Exists() {
 		return fmt.Errorf("directory %s %w", h, ErrExists)
 	}
@@ -62,6 +63,11 @@ func (h Home) Create(config, genesis []byte) error {
 	}
 	if _, err := os.Stat(h.NodeKey()); errors.Is(err, fs.ErrNotExist) {
 		if _, err := NewNodeKey(h.NodeKey()); err != nil {
+			return err
+		}
+	}
+	if prepare != nil {
+		if err := prepare(); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package home
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,12 +14,12 @@ import (
 func TestCreateOnce(t *testing.T) {
 	h := Home(filepath.Join(t.TempDir(), "a", "b"))
 	require.False(t, h.Exists())
-	require.NoError(t, h.Create([]byte("config"), []byte("genesis")))
+	require.NoError(t, h.Create([]byte("config"), []byte("genesis"), nil))
 	require.True(t, h.Exists())
 	first, err := ReadNodeKey(h.NodeKey())
 	require.NoError(t, err)
 
-	require.ErrorIs(t, h.Create([]byte("other"), []byte("other")), ErrExists)
+	require.ErrorIs(t, h.Create([]byte("other"), []byte("other"), nil), ErrExists)
 	genesis, err := os.ReadFile(h.Genesis())
 	require.NoError(t, err)
 	require.Equal(t, "genesis", string(genesis))
@@ -35,16 +36,33 @@ func TestCreateAfterCrash(t *testing.T) {
 	require.False(t, h.Exists(), "without a genesis it is no home")
 	_, err = h.Open()
 	require.ErrorIs(t, err, ErrNotHome)
-	require.NoError(t, h.Create([]byte("config"), []byte("genesis")))
+	require.NoError(t, h.Create([]byte("config"), []byte("genesis"), nil))
 	kept, err := ReadNodeKey(h.NodeKey())
 	require.NoError(t, err)
 	require.Equal(t, key, kept)
 }
 
+// TestCreatePrepares: what prepare makes is there before the home counts as one, and its failure leaves none.
+func TestCreatePrepares(t *testing.T) {
+	h := Home(t.TempDir())
+	failed := errors.New("failed")
+	require.ErrorIs(t, h.Create(nil, nil, func() error { return failed }), failed)
+	require.False(t, h.Exists())
+	key, err := ReadNodeKey(h.NodeKey())
+	require.NoError(t, err)
+	require.NoError(t, h.Create(nil, nil, func() error {
+		again, err := ReadNodeKey(h.NodeKey())
+		require.Equal(t, key, again)
+		require.False(t, h.Exists())
+		return err
+	}))
+	require.True(t, h.Exists())
+}
+
 func TestCreateWhereNothingCanBe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	err := Home(filepath.Join(file, "home")).Create(nil, nil)
+	err := Home(filepath.Join(file, "home")).Create(nil, nil, nil)
 	require.ErrorIs(t, err, ErrCannotCreate)
 	require.Equal(t, 1, strings.Count(err.Error(), file), "the path is named once: %v", err)
 }
@@ -52,7 +70,7 @@ func TestCreateWhereNothingCanBe(t *testing.T) {
 // TestOpenIsExclusive is invariant 1, first half; TestLockEndsWithItsProcess is the other.
 func TestOpenIsExclusive(t *testing.T) {
 	h := Home(t.TempDir())
-	require.NoError(t, h.Create(nil, nil))
+	require.NoError(t, h.Create(nil, nil, nil))
 	lock, err := h.Open()
 	require.NoError(t, err)
 	_, err = h.Open()
@@ -79,7 +97,7 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 		select {}
 	}
 	h := Home(t.TempDir())
-	require.NoError(t, h.Create(nil, nil))
+	require.NoError(t, h.Create(nil, nil, nil))
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLockEndsWithItsProcess$")
 	cmd.Env = append(os.Environ(), child+"="+string(h))
 	out, err := cmd.StdoutPipe()

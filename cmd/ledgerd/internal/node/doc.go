@@ -6,11 +6,14 @@
 //	        ▲                          │
 //	ledger.Open: recover the store     ├─► ledger.Run          (player,       2. batcher, then player
 //	        ▲                          │                        batcher)      3. ledger: journal, close
-//	consensus.Open: recover the log    └─► operator's server                  4. log: close
-//	        ▲                                                                 5. lock of the home
+//	consensus.Open: recover the log,   └─► operator's server                  4. the peers' log service
+//	start the engine                                                          5. log: close, and its engine
+//	        ▲                                                                 6. listener for the peers
+//	listener for the peers, if any                                            7. lock of the home
+//	        ▲
 //	lock of the home
 //
-// This package and the commands are the only code that names concrete engines ([Engines]).
+// This package and the commands are the only code that names concrete engines (engines.go).
 //
 // Invariants:
 //
@@ -23,4 +26,6 @@
 //  4. A failed write or fsync of the log is told to Options.Fatal, on the goroutine that saw it and before any
 //     append that it concerns is answered. There is no second try: after a failed fsync the kernel may hold the page
 //     for clean.
+//  5. A node takes part in ordering only as the member whose node key it holds, and only with the log store that Prepare
+//     made, or with which it took part before.
 package node

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/config"
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
-	"ledgerd/consensus/local"
+	"ledgerd/consensus/raft"
 	"ledgerd/ledger"
 	"ledgerd/ledger/genesis"
 	"ledgerd/ledger/txpool"
@@ -37,24 +38,7 @@ var (
 	ErrListen = errors.New("cannot listen")
 	// ErrStopTimeout is returned by Run when a clean stop took longer than node.stop_timeout.
 	ErrStopTimeout = errors.New("clean stop took too long; the next start will replay the end of the log")
-	// ErrUnknownEngine is returned by Open for a chain whose log needs an engine that this program does not have.
-	ErrUnknownEngine = errors.New("unknown engine")
 )
-
-// Engines are the consensus engines of this program, by the word that a genesis or a reconfiguration calls them.
-func Engines() map[string]consensus.Engine {
-	return map[string]consensus.Engine{genesis.EngineLocal: local.Engine(local.Options{})}
-}
-
-// EngineNames returns the keys of Engines, sorted.
-func EngineNames() []string {
-	var names []string
-	for name := range Engines() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
 
 // Options of Open. Config and Genesis are required.
 type Options struct {
@@ -92,8 +76,11 @@ func (o *Options) ensureDefaults() {
 type Node struct {
 	opts     Options
 	registry *prometheus.Registry
+	at       places
+	peers    *peers // nil if the genesis has no members
 	log      *consensus.VirtualLog
 	ledger   *ledger.Ledger
+	opened   atomic.Pointer[ledger.Ledger] // ledger, for the engine, which is open before
 	rpc      *rpc.Server
 
 	listener net.Listener
@@ -103,13 +90,14 @@ type Node struct {
 
 // Open opens the home, the log, the ledger and the listeners. Nothing is served until Run.
 //
-// Errors that callers tell apart: home.ErrInUse and home.ErrNotHome; consensus.ErrWrongNetwork (the data belong to
+// Errors that callers tell apart: ErrNotMember; home.ErrInUse and home.ErrNotHome; consensus.ErrWrongNetwork (the data belong to
 // another genesis), consensus.ErrCorrupt (which names the position) and consensus.ErrLocked; ledger.ErrDivergence;
 // ErrListen; ErrUnknownEngine.
 func Open(ctx context.Context, opts Options) (*Node, error) {
 	opts.ensureDefaults()
 	n := &Node{opts: opts, registry: newRegistry(opts)}
-	for _, step := range []func(context.Context) error{n.openStorage, n.openServer, n.listen} {
+	openStorage := func(ctx context.Context) error { return n.openStorage(ctx, n.engines()) }
+	for _, step := range []func(context.Context) error{n.place, n.openPeers, openStorage, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -124,25 +112,32 @@ type places struct {
 }
 
 // place takes the lock of the home, or makes a temporary folder.
-func (n *Node) place() (places, error) {
+func (n *Node) place(context.Context) (err error) {
 	if h := n.opts.Home; h != "" {
 		lock, err := h.Open()
 		if err != nil {
-			return places{}, err
+			return err
 		}
 		n.onClose(lock.Close)
-		// pebble does not make parents, and a directory that appears has to be durable before its content can be.
-		if err := vfs.Default.MkdirAll(filepath.Dir(h.LogDir()), 0o755); err != nil {
-			return places{}, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, h, err)
-		}
-		return places{vfs.Default, h.LogDir(), h.StateDir()}, nil
+		n.at, err = placeAt(h)
+		return err
 	}
 	dir, err := os.MkdirTemp("", "ledgerd-dev-")
 	if err != nil {
-		return places{}, fmt.Errorf("%w a temporary folder: %w", home.ErrCannotCreate, err)
+		return fmt.Errorf("%w a temporary folder: %w", home.ErrCannotCreate, err)
 	}
 	n.onClose(func() error { return os.RemoveAll(dir) })
-	return places{vfs.NewMem(), "log", dir}, nil
+	n.at = places{vfs.NewMem(), "log", dir}
+	return nil
+}
+
+// placeAt returns the places in a home that this process has open.
+func placeAt(h home.Home) (places, error) {
+	// pebble does not make parents, and a directory that appears has to be durable before its content can be.
+	if err := vfs.Default.MkdirAll(filepath.Dir(h.LogDir()), 0o755); err != nil {
+		return places{}, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, h, err)
+	}
+	return places{vfs.Default, h.LogDir(), h.StateDir()}, nil
 }
 
 // guard turns the panics with which pebble, and go-ethereum around it, answer a failed write or sync into
@@ -152,9 +147,7 @@ func guard(err *error) {
 	switch p := recover().(type) {
 	case nil:
 	case error:
-		known := strings.HasPrefix(p.Error(), "fatal: ") ||
-			errors.Is(p, syscall.EIO) || errors.Is(p, syscall.ENOSPC) || errors.Is(p, syscall.EDQUOT)
-		if !known {
+		if !strings.HasPrefix(p.Error(), "fatal: ") && !storageFailed(p) {
 			panic(p)
 		}
 		*err = errors.Join(*err, fmt.Errorf("%w: %w", consensus.ErrFailed, p))
@@ -163,28 +156,29 @@ func guard(err *error) {
 	}
 }
 
-// openStorage opens the log, then the ledger on it.
-func (n *Node) openStorage(ctx context.Context) (err error) {
+// storageFailed says whether err is about a write or a sync that failed.
+func storageFailed(err error) bool {
+	return errors.Is(err, consensus.ErrFailed) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// openStorage opens the log on these engines, then the ledger on it.
+func (n *Node) openStorage(ctx context.Context, engines map[string]consensus.Engine) (err error) {
 	defer guard(&err)
-	at, err := n.place()
-	if err != nil {
-		return err
-	}
 	g, logger := n.opts.Genesis, n.opts.Logger
-	if _, ok := Engines()[g.Ledgerd.Engine]; !ok {
-		return fmt.Errorf("%w %q; this program has %s", ErrUnknownEngine, g.Ledgerd.Engine, strings.Join(EngineNames(), ", "))
+	if err := knownEngine(g.Ledgerd.Engine); err != nil {
+		return err
 	}
 	id, err := g.NetworkID()
 	if err != nil {
 		return err
 	}
 	n.log, err = consensus.Open(ctx, consensus.Options{
-		FS:         at.fs,
-		Dir:        at.log,
+		FS:         n.at.fs,
+		Dir:        n.at.log,
 		NetworkID:  id,
 		Genesis:    g.Spec(),
 		Window:     int(g.Ledgerd.DedupWindow),
-		Engines:    Engines(),
+		Engines:    engines,
 		Logger:     logger.With("part", "log"),
 		Registerer: n.registry,
 		OnFatal:    n.opts.Fatal,
@@ -193,10 +187,12 @@ func (n *Node) openStorage(ctx context.Context) (err error) {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	n.onClose(n.log.Close)
-	n.ledger, err = ledger.Open(at.ledger, g, n.ledgerOptions())
+	n.serveLog()
+	n.ledger, err = ledger.Open(n.at.ledger, g, n.ledgerOptions())
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
+	n.opened.Store(n.ledger)
 	n.onClose(n.ledger.Close)
 	return nil
 }
@@ -261,7 +257,7 @@ func (n *Node) openServer(context.Context) (err error) {
 	if n.opts.OnePort {
 		opts.Metrics = n.metricsHandler()
 	}
-	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), n.log, opts)
+	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.peers}, opts)
 	return err
 }
 
@@ -318,7 +314,13 @@ func (n *Node) Ledger() *ledger.Ledger { return n.ledger }
 // what the log held at the start and requests are answered.
 func (n *Node) Run(ctx context.Context, started func()) error {
 	stopped := make(chan error, 1)
-	go func() { stopped <- errors.Join(n.serve(ctx, started), n.Close()) }()
+	go func() {
+		err := n.serve(ctx, started)
+		if !storageFailed(err) { // or closing could wait for the disk for ever, and there is nothing to close cleanly
+			err = errors.Join(err, n.Close())
+		}
+		stopped <- err
+	}()
 	select {
 	case err := <-stopped:
 		return err
@@ -374,14 +376,25 @@ func (n *Node) serveRequests(ctx context.Context, started func()) error {
 	return g.Wait()
 }
 
-// catchUp waits until the ledger has applied what the log holds now.
+// leaderWait is how long a node that has started waits for its peers to tell it how long the log is. Without them it serves what it
+// has; /readyz says then that it does not order.
+const leaderWait = 5 * time.Second
+
+// catchUp waits until the ledger has applied what the log holds now: everything that was acknowledged to anybody, if enough members
+// are there to ask.
 func (n *Node) catchUp(ctx context.Context) error {
-	tail, err := n.log.Tail(ctx, consensus.Fast)
+	begin := time.Now()
+	from := n.ledger.Applied()
+	asking, cancel := context.WithTimeout(ctx, leaderWait)
+	tail, err := n.log.Tail(asking, consensus.Consistent)
+	cancel()
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		n.opts.Logger.Warn("no quorum; serving what this node has", "engine", n.log.Status().Loglet.State)
+		tail, err = n.log.Tail(ctx, consensus.Fast)
+	}
 	if err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
-	begin := time.Now()
-	from := n.ledger.Applied()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	for n.ledger.Applied()+1 < tail {
@@ -411,6 +424,19 @@ func (n *Node) ready(ctx context.Context) error {
 	}
 	if applied := n.ledger.Applied(); applied+1+readyLag < tail {
 		return fmt.Errorf("applied lsn %d, the log ends before lsn %d", applied, tail)
+	}
+	return ordering(n.log.Status())
+}
+
+// ordering says why nothing can be ordered through this node, or nil.
+func ordering(s consensus.Status) error {
+	switch {
+	case s.Problem != "":
+		return fmt.Errorf("the log does not order: %s", s.Problem)
+	case s.Loglet.State == raft.StateElecting:
+		return fmt.Errorf("the log does not order: no leader is known; it takes %s of the members", s.Loglet.Detail["quorum"])
+	case s.Loglet.State != consensus.StateOrdering && s.Loglet.State != consensus.StateSealed: // sealed: the next segment is being opened
+		return fmt.Errorf("the log does not order: its engine is %s", s.Loglet.State)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func options(t *testing.T, h home.Home) Options {
 	if h != "" && !h.Exists() {
 		text, err := g.JSON()
 		require.NoError(t, err)
-		require.NoError(t, h.Create(c.TOML(), text))
+		require.NoError(t, h.Create(c.TOML(), text, nil))
 	}
 	return Options{Config: c, Genesis: g, Home: h}
 }

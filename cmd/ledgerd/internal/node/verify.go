@@ -35,7 +35,14 @@ func Verify(ctx context.Context, opts Options, progress func(done, total uint64)
 	opts.ensureDefaults()
 	n := &Node{opts: opts, registry: newRegistry(opts)}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	if err := n.openStorage(ctx); err != nil {
+	engines := make(map[string]consensus.Engine)
+	for _, name := range EngineNames() {
+		engines[name] = openOffline
+	}
+	if err := n.place(ctx); err != nil {
+		return v, err
+	}
+	if err := n.openStorage(ctx, engines); err != nil {
 		return v, err
 	}
 	if trimmed := n.log.Trimmed(); trimmed > 0 {
@@ -47,8 +54,7 @@ func Verify(ctx context.Context, opts Options, progress func(done, total uint64)
 	}
 	n.onClose(func() error { return os.RemoveAll(dir) })
 
-	fresh := *n // the same options and log, another ledger and other metrics
-	fresh.registry = newRegistry(opts)
+	fresh := &Node{opts: opts, registry: newRegistry(opts)} // with metrics of its own
 	replayed, err := ledger.Open(dir, opts.Genesis, fresh.ledgerOptions())
 	if err != nil {
 		return v, err

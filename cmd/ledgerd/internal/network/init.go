@@ -1,0 +1,218 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"ledgerd/cmd/ledgerd/internal/config"
+	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/cmd/ledgerd/internal/node"
+	"ledgerd/consensus"
+	"ledgerd/ledger/genesis"
+	"ledgerd/testnet"
+	"ledgerd/vm"
+)
+
+// ErrNotEmpty is returned by Init for a folder that holds something.
+var ErrNotEmpty = errors.New("is not empty; nothing was overwritten")
+
+// A Network is what Init made.
+type Network struct {
+	Dir       string              `json:"dir"`
+	ChainID   uint64              `json:"chainId"`
+	Engine    string              `json:"engine"`
+	NetworkID consensus.NetworkID `json:"networkId"`
+	AdminKey  string              `json:"adminKey"` // file
+	Accounts  string              `json:"accounts"` // file
+	Nodes     []Node              `json:"nodes"`
+}
+
+// A Node is one of its nodes.
+type Node struct {
+	Index   int    `json:"index"`
+	Home    string `json:"home"`
+	HTTP    string `json:"http"` // URL; websocket is on the same port
+	Peer    string `json:"peer"` // address for the other nodes; "" if there are none
+	Metrics string `json:"metrics"`
+}
+
+// An Account is a line of accounts.json.
+type Account struct {
+	Address    common.Address `json:"address"`
+	PrivateKey hexutil.Bytes  `json:"privateKey"`
+}
+
+// Init makes a network in dir, which must be empty or not exist. Errors: ErrNotEmpty; home.ErrCannotCreate;
+// node.ErrUnknownEngine; those of a genesis or a manifest that does not validate.
+func Init(ctx context.Context, dir string, m testnet.Manifest) (*Network, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return nil, fmt.Errorf("%s %w", dir, ErrNotEmpty)
+	}
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, parent, err)
+	}
+	aside, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".new-*")
+	if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, dir, err)
+	}
+	defer func() { _ = os.RemoveAll(aside) }() // there is nothing, once it has been renamed
+	network, err := write(ctx, aside, dir, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was empty
+		return nil, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, dir, err)
+	}
+	if err := errors.Join(os.Chmod(aside, 0o755), os.Rename(aside, dir)); err != nil {
+		return nil, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, dir, err)
+	}
+	return network, nil
+}
+
+// write makes the files in a folder that will be renamed to dir.
+func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network, error) {
+	admin, err := home.NewNodeKey(filepath.Join(aside, "admin.key"))
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := writeAccounts(filepath.Join(aside, "accounts.json"), m.Accounts)
+	if err != nil {
+		return nil, err
+	}
+	var homes []home.Home
+	var members []genesis.Member
+	for i := range m.Nodes {
+		h := home.Home(filepath.Join(aside, name(i)))
+		if err := os.Mkdir(string(h), 0o755); err != nil {
+			return nil, err
+		}
+		key, err := home.NewNodeKey(h.NodeKey())
+		if err != nil {
+			return nil, err
+		}
+		homes = append(homes, h)
+		members = append(members, genesis.Member{
+			ID: uint64(i + 1), NodeKey: genesis.HexKey(key.Public().(ed25519.PublicKey)), PeerAddress: address(m.Port(i, testnet.PortPeer)),
+		})
+	}
+	if m.Engine == genesis.EngineLocal && m.Nodes == 1 {
+		members = nil // it has no peers, and would listen for none
+	}
+	g := newGenesis(m, admin.Public().(ed25519.PublicKey), accounts, members)
+	network := &Network{
+		Dir: dir, ChainID: m.ChainID, Engine: m.Engine, AdminKey: filepath.Join(dir, "admin.key"), Accounts: filepath.Join(dir, "accounts.json"),
+	}
+	if network.NetworkID, err = create(ctx, homes, m, g); err != nil {
+		return nil, err
+	}
+	for i := range homes {
+		n := Node{Index: i, Home: filepath.Join(dir, name(i)), HTTP: "http://" + address(m.Port(i, 0)), Metrics: "http://" + address(m.Port(i, testnet.PortMetrics)) + "/metrics"}
+		if members != nil {
+			n.Peer = members[i].PeerAddress
+		}
+		network.Nodes = append(network.Nodes, n)
+	}
+	return network, nil
+}
+
+// create validates the genesis and finishes the homes.
+func create(ctx context.Context, homes []home.Home, m testnet.Manifest, g *genesis.Genesis) (consensus.NetworkID, error) {
+	if err := g.Validate(); err != nil {
+		return consensus.NetworkID{}, err
+	}
+	canonical, err := g.JSON()
+	if err != nil {
+		return consensus.NetworkID{}, err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, canonical, "", "  "); err != nil {
+		return consensus.NetworkID{}, err
+	}
+	text.WriteByte('\n')
+	for i, h := range homes {
+		if err := h.Create(settings(m, i).TOML(), text.Bytes(), func() error { return node.Prepare(ctx, h, g) }); err != nil {
+			return consensus.NetworkID{}, err
+		}
+	}
+	return g.NetworkID()
+}
+
+// settings are the choices of one node.
+func settings(m testnet.Manifest, i int) *config.Config {
+	c := config.Default()
+	c.Node.Name = name(i)
+	c.RPC.Listen = address(m.Port(i, 0))
+	c.Metrics.Listen = address(m.Port(i, testnet.PortMetrics))
+	return c
+}
+
+// newGenesis is that of a consortium: one administrator of the log, and of the accounts, all funded, the first administers the
+// permissions.
+func newGenesis(m testnet.Manifest, admin ed25519.PublicKey, accounts []common.Address, members []genesis.Member) *genesis.Genesis {
+	g := &genesis.Genesis{
+		Genesis: core.Genesis{Config: vm.OsakaConfig(m.ChainID), GasLimit: genesis.DefaultGasLimit, BaseFee: new(big.Int), Difficulty: new(big.Int), Alloc: types.GenesisAlloc{}},
+		Ledgerd: genesis.Section{
+			Engine: m.Engine, DedupWindow: genesis.DefaultDedupWindow,
+			Administrators: []genesis.HexKey{genesis.HexKey(admin)}, Threshold: 1, Members: members,
+		},
+	}
+	for _, a := range accounts {
+		g.Alloc[a] = types.Account{Balance: new(big.Int).Mul(big.NewInt(10_000), big.NewInt(1e18))}
+	}
+	if m.Permissioned {
+		g.Ledgerd.Permissions = &genesis.Permissions{
+			RestrictSend: true, RestrictDeploy: true, Administrators: accounts[:1], Senders: accounts, Deployers: accounts,
+		}
+	}
+	g.Complete()
+	return g
+}
+
+// writeAccounts makes accounts and the file with their keys.
+func writeAccounts(path string, n int) ([]common.Address, error) {
+	var addresses []common.Address
+	var lines []Account
+	for range n {
+		key, err := crypto.GenerateKey()
+		if err != nil {
+			return nil, err
+		}
+		a := newAccount(key)
+		addresses, lines = append(addresses, a.Address), append(lines, a)
+	}
+	text, err := json.MarshalIndent(lines, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return addresses, home.WriteFile(path, append(text, '\n'), 0o600)
+}
+
+func newAccount(key *ecdsa.PrivateKey) Account {
+	return Account{Address: crypto.PubkeyToAddress(key.PublicKey), PrivateKey: crypto.FromECDSA(key)}
+}
+
+// name is the folder of a node.
+func name(i int) string { return "node" + strconv.Itoa(i) }
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

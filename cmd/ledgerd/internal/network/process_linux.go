@@ -1,0 +1,9 @@
+package network
+
+import "syscall"
+
+// childAttributes puts a node into a process group of its own, so that a Ctrl-C at the terminal reaches it through Up alone and
+// once, and asks the kernel to stop it when this process is gone.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}

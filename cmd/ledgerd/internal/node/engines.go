@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/consensus"
+	"ledgerd/consensus/local"
+	"ledgerd/consensus/raft"
+	"ledgerd/ledger/genesis"
+)
+
+var (
+	// ErrUnknownEngine is returned by Open for a chain whose log needs an engine that this program does not have.
+	ErrUnknownEngine = errors.New("unknown engine")
+	// ErrNotMember is returned for a node that must not take part in ordering: its key is not that of a member, or its log store
+	// is not the one with which it took part before.
+	ErrNotMember = errors.New("this node is not a member of the log's segment")
+)
+
+// EngineNames are the words by which a genesis or a reconfiguration calls the engines of this program, sorted.
+func EngineNames() []string { return []string{local.Name, raft.Name} }
+
+// knownEngine returns ErrUnknownEngine for a word that is none of EngineNames.
+func knownEngine(engine string) error {
+	if names := EngineNames(); !slices.Contains(names, engine) {
+		return fmt.Errorf("%w %q; this program has %s", ErrUnknownEngine, engine, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// engines are the consensus engines of this program on this node.
+func (n *Node) engines() map[string]consensus.Engine {
+	return map[string]consensus.Engine{local.Name: local.Engine(local.Options{}), raft.Name: n.openRaft}
+}
+
+// openRaft is the consensus.Engine of raft. Who this node is in a segment, the segment's members say.
+func (n *Node) openRaft(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+	if n.peers == nil {
+		return nil, fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", ErrNotMember)
+	}
+	self, err := memberOf(seg.Spec.Members, n.peers.key)
+	if err != nil {
+		return nil, err
+	}
+	opts := raft.Options{Self: self.ID, Applied: n.applied}
+	if len(seg.Spec.Members) > 1 {
+		opts.Transport, opts.Fetcher = n.peers.join(seg)
+	}
+	loglet, err := raft.Engine(opts)(ctx, store, seg)
+	if errors.Is(err, raft.ErrNotMember) {
+		return nil, fmt.Errorf("%w: %w", ErrNotMember, err)
+	}
+	return loglet, err
+}
+
+// applied is how far this node's ledger has come; 0 while it is being opened, so that a node which still has everything to
+// execute does not lead.
+func (n *Node) applied() consensus.LSN {
+	if l := n.opened.Load(); l != nil {
+		return l.Applied()
+	}
+	return 0
+}
+
+// memberOf finds the member that a key belongs to, or returns ErrNotMember.
+func memberOf(members []consensus.Member, key ed25519.PublicKey) (consensus.Member, error) {
+	for _, m := range members {
+		if key.Equal(m.NodeKey) {
+			return m, nil
+		}
+	}
+	return consensus.Member{}, fmt.Errorf("%w: none of the %d members has its node key, %x", ErrNotMember, len(members), []byte(key))
+}
+
+// Prepare makes the first log of a home that Create is making, where the engine of the first segment has to know that this disk
+// has never taken part before: such an engine finds a one-time mark in it. Errors: ErrNotMember if the genesis does not name
+// the home's node key; ErrUnknownEngine.
+func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
+	if err := knownEngine(g.Ledgerd.Engine); err != nil {
+		return err
+	}
+	if g.Ledgerd.Engine != raft.Name {
+		return nil
+	}
+	key, err := home.ReadNodeKey(h.NodeKey())
+	if err != nil {
+		return err
+	}
+	spec := g.Spec()
+	if _, err := memberOf(spec.Members, key.Public().(ed25519.PublicKey)); err != nil {
+		return err
+	}
+	id, err := g.NetworkID()
+	if err != nil {
+		return err
+	}
+	at, err := placeAt(h)
+	if err != nil {
+		return err
+	}
+	store, err := consensus.OpenStore(ctx, consensus.StoreOptions{
+		FS: at.fs, Dir: at.log, NetworkID: id, Genesis: spec, Window: int(g.Ledgerd.DedupWindow),
+		OnFatal: func(error) {}, // the write that failed returns it
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(raft.Bootstrap(store, store.Segments()[0]), store.Close())
+}

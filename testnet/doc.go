@@ -1,0 +1,22 @@
+// Package testnet describes whole networks as data: how many nodes, which engine, who may do what, and which faults a test puts
+// them through. `ledgerd testnet init --manifest FILE` makes such a network, the tests in test/testnet play its faults.
+//
+// A manifest is strict TOML; every key has a default (Default), so that a file says only what it is about:
+//
+//	nodes        = 4          # node i has HTTP at base_port + 10 i, its peers at + 1, CometBFT at + 2 and + 3, metrics at + 4
+//	engine       = "raft"
+//	chain_id     = 1337
+//	base_port    = 18545
+//	accounts     = 10         # with 10,000 ether each and keys of their own
+//	permissioned = true       # only these accounts may send and deploy; the first of them administers
+//
+//	[[fault]]                 # in this order, each under load
+//	do   = "kill"             # kill (SIGKILL), stop (SIGTERM), pause (SIGSTOP)
+//	node = "leader"           # leader, follower, all, or a number
+//	for  = "1s"               # then it is started, or resumed
+//
+// Invariants:
+//
+//  1. A key that is not known is an error that names it.
+//  2. All problems of a manifest are reported together.
+package testnet
