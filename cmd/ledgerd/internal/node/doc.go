@@ -25,7 +25,7 @@
 //     returns the cause. A node that is wrong about the chain must not go on answering.
 //  4. A failed write or fsync of the log is told to Options.Fatal, on the goroutine that saw it and before any
 //     append that it concerns is answered. There is no second try: after a failed fsync the kernel may hold the page
-//     for clean.
+//     for clean. Nor is anything closed then: there is nothing left to close cleanly, and closing could wait for the disk.
 //  5. A node takes part in ordering only as the member whose node key it holds, and only with the log store that Prepare
 //     made, or with which it took part before.
 package node
