@@ -60,7 +60,7 @@ func TestPlantedFaults(t *testing.T) {
 			}
 			t.Run(strings.ReplaceAll(name, " ", "-")+"/"+c.Name, func(t *testing.T) {
 				if name == "none" && testing.Short() {
-					t.Skip("the engine's own test runs these")
+					t.Skip("SKIPPED with -short: the engine's own test runs these")
 				}
 				r := record(t.Name(), func(tb logtest.TB) { c.Run(tb, h) })
 				if r.failed != want {
