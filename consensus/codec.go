@@ -12,8 +12,8 @@ import (
 const (
 	recordVersion  = 1
 	entryVersion   = 1
-	segmentVersion = 1
-	markVersion    = 1
+	segmentVersion = 2
+	markVersion    = 2
 
 	recordIDBytes     = 16
 	recordHeaderBytes = 1 + 1 + recordIDBytes // version, length of app, id; app and payload not counted

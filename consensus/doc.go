@@ -85,25 +85,37 @@
 //	    18+a  .   payload, to the end                      25    32  digest
 //	                                                       57    .   record, to the end
 //
-// # Request, Seal and segment
+// # Request, statement and segment
 //
 // A string, a byte string and a list are preceded by their length in four bytes; a list's is the number of its elements.
 //
-//	spec        engine string | parameters: list of (name string, value string), by ascending name
+//	spec        engine string | fault model 1 | parameters: list of (name string, value string), by ascending name
 //	            | members: list of (id 8, node key bytes, consensus key bytes, peer address string, 2 CometBFT addresses string)
 //	            | administrators: list of key bytes | threshold 4 | ledger parameters bytes
 //
-//	request     version = 1 | network id 32 | epoch 8 | last LSN for its Seal 8 | spec
+//	request     version = 2 | network id 32 | epoch 8 | last LSN for its Seal 8 | spec
 //	  hash      SHA-256 of "ledgerd/request/1" 0x00 | request
-//	  signed    "ledgerd/reconfigure/1" 0x00 | hash                       (ed25519)
+//	  signed    "ledgerd/reconfigure/1" 0x00 | hash                       (ed25519, an administrator's key)
 //	  identity  SHA-256 of "ledgerd/epoch/1" 0x00 | network id 32 | epoch 8 | hash 32 | recovery count 8
 //	            of the epoch that the request asks for
 //
-//	Seal        kind = 1 | version = 1 | request bytes | signatures: list of (key 32, signature 64), by ascending key
-//	            The payload of a record of app `log`. Version 1 has no statements of the next members that they are ready, so it is valid for at
-//	            most one next member; a version with them is another byte here, void to a ledgerd that does not know it.
+//	ready       key 32 | lsn 8 | digest 32 | head 32 | rules 4 | signature 64
+//	  signed    "ledgerd/ready/1" 0x00 | hash of the request | lsn | digest | head | rules      (ed25519, a node key)
 //
-//	segment     version = 1 | network id 32 | epoch 8 | recovery count 8 | base 8 | base digest 32 | base milliseconds 8 | identity 32 | spec
+//	segment     version = 2 | network id 32 | epoch 8 | recovery count 8 | base 8 | base digest 32 | base milliseconds 8 | identity 32 | spec
+//
+//	its end     version = 1 | entry of the Seal, bytes | proof of the engine, bytes
+//
+// # Records of app `log`
+//
+// The first byte of the payload is the kind, the second the version of that kind.
+//
+//	Seal        1, 2 | request bytes | signatures: list of (key 32, signature 64), by ascending key | list of ready, by ascending key
+//	            The id is made of the request's hash: its first eight bytes with the lowest bit set, and the next eight.
+//	Base        2, 1 | epoch identity 32 | base 8 | base digest 32
+//	            Ordered first in a segment, by its engine. It is no entry.
+//	claim       3, 1 | member 8 | epoch 8 | lsn 8 | head 32 | signature 64
+//	  signed    "ledgerd/claim/1" 0x00 | epoch identity 32 | member | lsn | head                (ed25519, the member's node key)
 //
 // # Store
 //
@@ -111,10 +123,12 @@
 //
 //	'f'            version = 1 | network id 32 | W 8
 //	's' epoch      segment
-//	'a' epoch      mark: version = 1 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | sealed 1
+//	'a' epoch      mark: version = 2 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | flags 1: 1 sealed, 2 based
 //	'e' lsn        entry
 //	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
 //	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed
+//	'v'            epoch 8         the first epoch in which this disk may take on a membership (Vouch); absent: in none
+//	'z' epoch      the segment's end
 //	'x' epoch ...  what the engine of that epoch keeps (EngineArea); each engine draws its own
 //
 // The ids are apart from the entries so that the dedup window is loaded without reading payloads, and the digests with them so that a read can begin

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -114,6 +115,73 @@ func (b *EngineBatch) DeleteRange(lo, hi []byte) error {
 	return b.b.DeleteRange(b.area.key(lo), b.area.key(hi), nil)
 }
 
+// Enter notes, in the batch in which an engine stores that this disk is a member's of its epoch, that the disk's being vouched for has been used up.
+func (b *EngineBatch) Enter() error {
+	epoch := Epoch(binary.BigEndian.Uint64(b.area.prefix[1:]))
+	return b.b.Set([]byte{keyVouch}, binary.BigEndian.AppendUint64(nil, uint64(epoch)+1), nil)
+}
+
+// Vouch notes, synced, that this disk has been this node's only one since before an epoch began, so that the node cannot have voted in that epoch, nor
+// in any later one, on a disk that is gone. Who says so: `init`, for the first epoch, and the preparation of a reconfiguration, while a quorum confirms
+// that the epoch asked for has not begun. It stays true whatever becomes of the epoch, so a preparation that is abandoned need not take it back.
+func (s *Store) Vouch(epoch Epoch) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	since, err := s.vouchedSince()
+	if err != nil || since != 0 { // it is already, or has been and entered an epoch since: then it is from the next one on
+		return err
+	}
+	return s.write(true, func(b *pebble.Batch) error {
+		return b.Set([]byte{keyVouch}, binary.BigEndian.AppendUint64(nil, uint64(epoch)), nil)
+	})
+}
+
+// Vouched reports whether this disk may take on a membership in an epoch. It is what keeps a wiped disk from voting with an empty past: one that a
+// member has lost, and that was filled again by following the log, is not vouched for.
+func (s *Store) Vouched(epoch Epoch) (bool, error) {
+	if err := s.enter(); err != nil {
+		return false, err
+	}
+	defer s.leave()
+	since, err := s.vouchedSince()
+	return since != 0 && since <= epoch, err
+}
+
+func (s *Store) vouchedSince() (Epoch, error) {
+	v, err := s.get([]byte{keyVouch})
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, openError(err)
+	case len(v) != 8:
+		return 0, fmt.Errorf("%w: vouching record of %d bytes", ErrCorrupt, len(v))
+	}
+	return Epoch(binary.BigEndian.Uint64(v)), nil
+}
+
+// SegmentEnd returns how a segment of the chain ended; false if it did not yet, as far as this node knows.
+func (s *Store) SegmentEnd(epoch Epoch) (SegmentEnd, bool, error) {
+	if err := s.enter(); err != nil {
+		return SegmentEnd{}, false, err
+	}
+	defer s.leave()
+	v, err := s.get(key(keySealed, epoch))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return SegmentEnd{}, false, nil
+	case err != nil:
+		return SegmentEnd{}, false, openError(err)
+	}
+	end, err := DecodeSegmentEnd(v)
+	if err != nil {
+		return SegmentEnd{}, false, fmt.Errorf("%w: end of epoch %d: %v", ErrCorrupt, epoch, err)
+	}
+	return end, true, nil
+}
+
 // A Position is how far a segment was applied on this node, all of one moment.
 type Position struct {
 	Applied   uint64 // the engine's own position
@@ -121,12 +189,13 @@ type Position struct {
 	UnixMilli uint64 // of the entry at Next-1
 	Digest    Digest // of the log up to Next-1
 	Sealed    bool
+	Based     bool // see Replica.Based
 }
 
 // Position returns the replica's.
 func (r *Replica) Position() Position {
 	m := r.mark()
-	return Position{Applied: m.applied, Next: m.next, UnixMilli: m.unixMilli, Digest: m.digest, Sealed: m.sealed}
+	return Position{Applied: m.applied, Next: m.next, UnixMilli: m.unixMilli, Digest: m.digest, Sealed: m.sealed, Based: m.based}
 }
 
 // AnswerSealed returns what an append to a sealed segment gets: the place of a record that is in, else ErrSealed. It needs nobody else, since nothing

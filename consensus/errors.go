@@ -39,6 +39,13 @@ var (
 	// ErrFailed: the storage has failed (a write, an fsync) and this node's copy takes no more writes until the process is started again.
 	ErrFailed = errors.New("storage failed")
 
+	// ErrDiverged: this node's history is not the members': what it stored or executed contradicts what they agree on. It must not go on.
+	ErrDiverged = errors.New("diverged from the members")
+
+	// ErrNotMember: this node must not order in the segment: the segment's spec does not name it, or its disk is not the one with which it may have
+	// taken part before (Store.Vouched). It can follow as an observer, and become a member by a reconfiguration.
+	ErrNotMember = errors.New("not a member of the segment")
+
 	// ErrWrongNetwork: the directory holds the log of another network.
 	ErrWrongNetwork = errors.New("log of another network")
 

@@ -64,8 +64,8 @@ func (r *Replica) Applied() uint64 {
 // Apply sequences the items of a batch, stores the entries among them with the mark, in one atomic batch, and shows them to readers. If the Seal is
 // among them, the chain is extended in that same batch. The verdicts are the items', one for one. Payloads are kept, not copied.
 //
-// An error means that the storage failed and nothing is known about the batch; the store takes no more writes (ErrFailed), or was closed. A batch
-// that goes back behind what was applied is a bug of the engine, and panics.
+// An error means that the storage failed and nothing is known about the batch; the store takes no more writes (ErrFailed), or was closed. Or that the
+// members begin the segment from another log than this node's (ErrDiverged): then nothing of the batch is applied. A batch that goes back behind what was applied is a bug of the engine, and panics.
 func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	s := r.store
 	if err := s.enter(); err != nil {
@@ -87,16 +87,23 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	verdicts := make([]Verdict, len(b.Items))
 	entries := make([]Entry, 0, len(b.Items))
 	var next *Segment
+	based := r.mark().based
 	for i, item := range b.Items {
-		verdicts[i] = seq.Next(item.UnixMilli, item.Record)
-		if verdicts[i].Kind == Data {
-			entries = append(entries, verdicts[i].Entry)
+		v := seq.Next(item.UnixMilli, item.Record)
+		switch {
+		case v.Kind == Data:
+			entries, based = append(entries, v.Entry), true
+		case v.Kind == Based:
+			based = true
+		case errors.Is(v.Err, ErrDiverged):
+			return nil, v.Err
 		}
-		if verdicts[i].Next != nil {
-			next = verdicts[i].Next
+		if v.Next != nil {
+			next = v.Next
 		}
+		verdicts[i] = v
 	}
-	return verdicts, r.commit(b, seq.state, entries, next)
+	return verdicts, r.commit(b, seq.state, based, entries, next)
 }
 
 // sealedSequencer judges what an engine still orders after its Seal: nothing becomes an entry, but a duplicate is told from what is surely not in.
@@ -111,9 +118,9 @@ func (r *Replica) mark() mark {
 	return r.store.mu.marks[r.index]
 }
 
-func (r *Replica) commit(b Batch, to State, entries []Entry, next *Segment) error {
+func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, next *Segment) error {
 	s := r.store
-	m := mark{applied: b.Applied, next: to.Next, unixMilli: to.UnixMilli, digest: to.Digest, sealed: to.Sealed}
+	m := mark{applied: b.Applied, next: to.Next, unixMilli: to.UnixMilli, digest: to.Digest, sealed: to.Sealed, based: based}
 	err := s.write(b.Sync || next != nil, func(pb *pebble.Batch) error {
 		for _, e := range entries {
 			if err := setEntry(pb, e); err != nil {
@@ -122,6 +129,7 @@ func (r *Replica) commit(b Batch, to State, entries []Entry, next *Segment) erro
 		}
 		if next != nil {
 			if err := errors.Join(
+				pb.Set(key(keySealed, r.seg.Epoch), SegmentEnd{Seal: entries[len(entries)-1]}.Encode(), nil),
 				pb.Set(key(keySegment, next.Epoch), next.Encode(), nil),
 				pb.Set(key(keyApplied, next.Epoch), firstMark(*next).encode(), nil)); err != nil {
 				return err
@@ -183,6 +191,9 @@ func (s Segment) Answer(v Verdict) (Offset, error) {
 	}
 	return s.Offset(v.LSN), nil
 }
+
+// Based reports whether the segment's members have begun to order, as far as this node knows.
+func (r *Replica) Based() bool { return r.mark().based }
 
 // Tail returns the first offset that this node does not hold.
 func (r *Replica) Tail() (Tail, error) {

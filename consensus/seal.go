@@ -3,265 +3,125 @@ package consensus
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/sha256"
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 )
 
-// Bounds of a Spec. They keep a Seal with its signatures well inside MaxRecordBytes.
+// First byte of the payload of a record of app `log`.
 const (
-	maxMembers      = 256
-	maxAdmins       = 256
-	maxParams       = 256
-	maxEngineBytes  = 32
-	maxAddressBytes = 256
-	maxParamBytes   = 1024
-	MaxLedgerBytes  = 256 << 10
+	logKindSeal  = 1
+	logKindBase  = 2
+	logKindClaim = 3
+
+	sealVersion = 2
 )
 
-// Validate returns everything that is wrong with the spec, joined, each an ErrInvalid.
-func (s Spec) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: spec: "+format, append([]any{ErrInvalid}, args...)...))
-	}
-	if err := validName("engine", s.Engine, maxEngineBytes); err != nil {
-		errs = append(errs, err)
-	}
-	if len(s.Params) > maxParams {
-		bad("%d parameters, at most %d", len(s.Params), maxParams)
-	}
-	for k, v := range s.Params {
-		if k == "" || len(k) > maxParamBytes || len(v) > maxParamBytes {
-			bad("parameter %.32q: name and value take at most %d bytes, and the name at least 1", k, maxParamBytes)
-		}
-	}
-	errs = append(errs, s.validateMembers(), s.validateAdmins())
-	if len(s.Ledger) > MaxLedgerBytes {
-		bad("%d bytes of ledger parameters, at most %d", len(s.Ledger), MaxLedgerBytes)
-	}
-	return errors.Join(errs...)
+// A Ready is the statement of a member of the next segment that it is ready to order it: it has prepared the request's epoch on a disk that it
+// answers for, it holds the log up to At, and its application has played it that far. It is signed with the node key.
+type Ready struct {
+	Key    ed25519.PublicKey // node key
+	At     LSN               // the same for all who are asked
+	Digest Digest            // of the log up to At
+	Head   Digest            // Fingerprint of the application at At
+	Rules  uint32            // version of the rules by which its program executes
+	Bytes  [ed25519.SignatureSize]byte
 }
 
-func (s Spec) validateMembers() error {
-	if len(s.Members) > maxMembers {
-		return fmt.Errorf("%w: spec: %d members, at most %d", ErrInvalid, len(s.Members), maxMembers)
-	}
-	seen := make(map[uint64]bool, len(s.Members))
-	for i, m := range s.Members {
-		switch {
-		case m.ID == 0 || seen[m.ID]:
-			return fmt.Errorf("%w: spec: member %d has the id %d, which must not be 0 and be there once", ErrInvalid, i, m.ID)
-		case !optionalKey(m.NodeKey) || !optionalKey(m.ConsensusKey):
-			return fmt.Errorf("%w: spec: member %d has a key that is not %d bytes", ErrInvalid, m.ID, ed25519.PublicKeySize)
-		case max(len(m.PeerAddress), len(m.CometAddresses[0]), len(m.CometAddresses[1])) > maxAddressBytes:
-			return fmt.Errorf("%w: spec: member %d has an address of more than %d bytes", ErrInvalid, m.ID, maxAddressBytes)
-		}
-		seen[m.ID] = true
-	}
-	return nil
+const readyBytes = ed25519.PublicKeySize + 8 + 32 + 32 + 4 + ed25519.SignatureSize
+
+// SignReady makes the statement for a request.
+func SignReady(key ed25519.PrivateKey, request Digest, at LSN, digest, head Digest, rules uint32) Ready {
+	r := Ready{Key: bytes.Clone(key.Public().(ed25519.PublicKey)), At: at, Digest: digest, Head: head, Rules: rules}
+	r.Bytes = [ed25519.SignatureSize]byte(ed25519.Sign(key, r.message(request)))
+	return r
 }
 
-func optionalKey(k ed25519.PublicKey) bool { return len(k) == 0 || len(k) == ed25519.PublicKeySize }
-
-func (s Spec) validateAdmins() error {
-	if len(s.Admins) > maxAdmins {
-		return fmt.Errorf("%w: spec: %d administrators, at most %d", ErrInvalid, len(s.Admins), maxAdmins)
-	}
-	for i, k := range s.Admins {
-		if len(k) != ed25519.PublicKeySize {
-			return fmt.Errorf("%w: spec: administrator %d has a key of %d bytes", ErrInvalid, i, len(k))
-		}
-		for _, other := range s.Admins[:i] {
-			if bytes.Equal(k, other) {
-				return fmt.Errorf("%w: spec: administrator %x is there twice", ErrInvalid, k)
-			}
-		}
-	}
-	if s.Threshold < 0 || s.Threshold > len(s.Admins) || (s.Threshold == 0 && len(s.Admins) > 0) {
-		return fmt.Errorf("%w: spec: threshold %d of %d administrators", ErrInvalid, s.Threshold, len(s.Admins))
-	}
-	return nil
+func (r Ready) message(request Digest) []byte {
+	b := append([]byte(readySignTag), request[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.At))
+	b = append(b, r.Digest[:]...)
+	b = append(b, r.Head[:]...)
+	return binary.BigEndian.AppendUint32(b, r.Rules)
 }
 
-func (s Spec) encode(w *writer) {
-	w.str(s.Engine)
-	w.u32(uint32(len(s.Params)))
-	for _, k := range slices.Sorted(maps.Keys(s.Params)) {
-		w.str(k)
-		w.str(s.Params[k])
-	}
-	w.u32(uint32(len(s.Members)))
-	for _, m := range s.Members {
-		w.u64(m.ID)
-		w.bytes(m.NodeKey)
-		w.bytes(m.ConsensusKey)
-		w.str(m.PeerAddress)
-		w.str(m.CometAddresses[0])
-		w.str(m.CometAddresses[1])
-	}
-	w.u32(uint32(len(s.Admins)))
-	for _, k := range s.Admins {
-		w.bytes(k)
-	}
-	w.u32(uint32(s.Threshold))
-	w.bytes(s.Ledger)
+// Verify reports whether the statement was signed, by the key that it names, for a request.
+func (r Ready) Verify(request Digest) bool {
+	return len(r.Key) == ed25519.PublicKeySize && ed25519.Verify(r.Key, r.message(request), r.Bytes[:])
 }
 
-func decodeSpec(r *reader) (s Spec) {
-	s.Engine = r.str()
-	if n := r.count(8); n > 0 {
-		s.Params = make(map[string]string, n)
-		last := ""
-		for range n {
-			k := r.str()
-			if k <= last { // also refuses the empty name
-				r.fail("parameter %.32q after %.32q", k, last)
-			}
-			last = k
-			s.Params[k] = r.str()
-		}
+// Agrees reports whether two statements say the same of the log.
+func (r Ready) Agrees(other Ready) bool {
+	return r.At == other.At && r.Digest == other.Digest && r.Head == other.Head && r.Rules == other.Rules
+}
+
+// Encode returns the statement as nodes hand it to each other.
+func (r Ready) Encode() []byte {
+	w := &writer{}
+	r.encode(w)
+	return w.b
+}
+
+func (r Ready) encode(w *writer) {
+	w.fixed(r.Key)
+	w.u64(uint64(r.At))
+	w.fixed(r.Digest[:])
+	w.fixed(r.Head[:])
+	w.u32(r.Rules)
+	w.fixed(r.Bytes[:])
+}
+
+// DecodeReady is the strict inverse of Encode. It does not check the signature. The error is ErrInvalid.
+func DecodeReady(b []byte) (Ready, error) {
+	r := &reader{b: b}
+	s := decodeReady(r)
+	if err := r.end(); err != nil {
+		return Ready{}, fmt.Errorf("ready statement: %w", err)
 	}
-	for range r.count(8 + 5*4) {
-		s.Members = append(s.Members, Member{
-			ID:             r.u64(),
-			NodeKey:        r.owned(),
-			ConsensusKey:   r.owned(),
-			PeerAddress:    r.str(),
-			CometAddresses: [2]string{r.str(), r.str()},
-		})
-	}
-	for range r.count(4 + ed25519.PublicKeySize) {
-		s.Admins = append(s.Admins, r.owned())
-	}
-	s.Threshold = int(r.u32())
-	s.Ledger = r.owned()
-	if r.err == nil {
-		if err := s.Validate(); err != nil {
-			r.fail("%v", err)
-		}
-	}
+	return s, nil
+}
+
+func decodeReady(r *reader) Ready {
+	s := Ready{Key: bytes.Clone(r.take(ed25519.PublicKeySize)), At: LSN(r.u64()), Digest: r.digest(), Head: r.digest(), Rules: r.u32()}
+	copy(s.Bytes[:], r.take(ed25519.SignatureSize))
 	return s
 }
 
-// A Request asks for the next segment of a chain. It is what administrators sign.
-type Request struct {
-	NetworkID NetworkID
-	Epoch     Epoch // of the segment asked for: the current one's plus one
-	Spec      Spec
-	NotAfter  LSN // the last LSN its Seal may take: so that a forgotten request cannot come true much later
-}
-
-const requestVersion = 1
-
-// Encode returns the canonical encoding of the request.
-func (q Request) Encode() []byte {
-	w := &writer{b: []byte{requestVersion}}
-	w.fixed(q.NetworkID[:])
-	w.u64(uint64(q.Epoch))
-	w.u64(uint64(q.NotAfter))
-	q.Spec.encode(w)
-	return w.b
-}
-
-// DecodeRequest is strict: what it accepts is canonical and has a valid spec. The error is ErrInvalid.
-func DecodeRequest(b []byte) (Request, error) {
-	r := &reader{b: b}
-	q := decodeRequest(r)
-	if err := r.end(); err != nil {
-		return Request{}, fmt.Errorf("request: %w", err)
-	}
-	return q, nil
-}
-
-func decodeRequest(r *reader) (q Request) {
-	if v := r.u8(); v != requestVersion {
-		r.fail("request of version %d, want %d", v, requestVersion)
-	}
-	q.NetworkID = NetworkID(r.digest())
-	q.Epoch = Epoch(r.u64())
-	q.NotAfter = LSN(r.u64())
-	q.Spec = decodeSpec(r)
-	return q
-}
-
-// Domain separation: a signature or hash made for one of these can never pass for another.
-const (
-	requestHashTag  = "ledgerd/request/1\x00"
-	requestSignTag  = "ledgerd/reconfigure/1\x00"
-	identityHashTag = "ledgerd/epoch/1\x00"
-)
-
-// Hash names the request.
-func (q Request) Hash() Digest {
-	return sha256.Sum256(append([]byte(requestHashTag), q.Encode()...))
-}
-
-// SigningMessage is what an administrator signs with ed25519: a domain tag and the request's hash.
-func (q Request) SigningMessage() []byte {
-	h := q.Hash()
-	return append([]byte(requestSignTag), h[:]...)
-}
-
-// Sign returns the signature of one administrator.
-func (q Request) Sign(key ed25519.PrivateKey) Signature {
-	return Signature{
-		Key:   bytes.Clone(key.Public().(ed25519.PublicKey)),
-		Bytes: [ed25519.SignatureSize]byte(ed25519.Sign(key, q.SigningMessage())),
-	}
-}
-
-// EpochIdentity names an epoch to its engine before its base is known: Raft's cluster id, CometBFT's chain id, the key of a signer's state.
-func EpochIdentity(network NetworkID, epoch Epoch, request Digest, recovery uint64) Digest {
-	w := &writer{b: []byte(identityHashTag)}
-	w.fixed(network[:])
-	w.u64(uint64(epoch))
-	w.fixed(request[:])
-	w.u64(recovery)
-	return sha256.Sum256(w.b)
-}
-
-// A Signature is an administrator's, over a request.
-type Signature struct {
-	Key   ed25519.PublicKey
-	Bytes [ed25519.SignatureSize]byte
-}
-
-// A Seal is the record that ends a segment and names the next: a request with the signatures that authorise it.
+// A Seal is the record that ends a segment and names the next: a request, the signatures that authorise it, and the statements of a quorum of the
+// next members that they are ready.
 type Seal struct {
 	Request    Request
 	Signatures []Signature // by ascending key, each key once
+	Ready      []Ready     // by ascending key, each key once
 }
 
-const (
-	logKindSeal = 1 // first byte of a payload of app `log`
-	sealVersion = 1
-)
-
-// Encode returns the payload of the Seal's record. It brings the signatures into their order.
+// Encode returns the payload of the Seal's record. It brings signatures and statements into their order.
 func (s Seal) Encode() []byte {
-	sigs := slices.Clone(s.Signatures)
-	slices.SortFunc(sigs, func(a, b Signature) int { return bytes.Compare(a.Key, b.Key) })
 	w := &writer{b: []byte{logKindSeal, sealVersion}}
 	w.bytes(s.Request.Encode())
-	w.u32(uint32(len(sigs)))
-	for _, sig := range sigs {
-		w.fixed(sig.Key)
-		w.fixed(sig.Bytes[:])
+	encodeSignatures(w, s.Signatures)
+	ready := slices.Clone(s.Ready)
+	slices.SortFunc(ready, func(a, b Ready) int { return bytes.Compare(a.Key, b.Key) })
+	w.u32(uint32(len(ready)))
+	for _, r := range ready {
+		r.encode(w)
 	}
 	return w.b
 }
 
-// Record returns the Seal as a record to append.
-func (s Seal) Record(id RecordID) Record { return Record{App: AppLog, ID: id, Payload: s.Encode()} }
+// Record returns the Seal as a record to append. Its id is a function of the request: however often a request is tried again, and by whomever, its
+// Seal gets into the log once.
+func (s Seal) Record() Record {
+	h := s.Request.Hash()
+	id := RecordID{Session: binary.BigEndian.Uint64(h[:]) | 1, Seq: binary.BigEndian.Uint64(h[8:])}
+	return Record{App: AppLog, ID: id, Payload: s.Encode()}
+}
 
 // DecodeSeal decodes the payload of a Seal's record, strictly. It checks no signature: ValidSeal does. The error is ErrInvalid.
 func DecodeSeal(payload []byte) (Seal, error) {
 	r := &reader{b: payload}
 	if k := r.u8(); k != logKindSeal {
-		r.fail("kind %d of a log record is unknown", k)
+		r.fail("kind %d of a log record is not a Seal", k)
 	}
 	if v := r.u8(); v != sealVersion {
 		r.fail("version %d of a Seal is unknown", v)
@@ -271,13 +131,13 @@ func DecodeSeal(payload []byte) (Seal, error) {
 	if err := req.end(); err != nil && r.err == nil {
 		r.fail("request: %v", err)
 	}
-	for range r.count(ed25519.PublicKeySize + ed25519.SignatureSize) {
-		sig := Signature{Key: bytes.Clone(r.take(ed25519.PublicKeySize))}
-		copy(sig.Bytes[:], r.take(ed25519.SignatureSize))
-		if n := len(s.Signatures); n > 0 && bytes.Compare(s.Signatures[n-1].Key, sig.Key) >= 0 {
-			r.fail("signatures out of order")
+	s.Signatures = decodeSignatures(r)
+	for range r.count(readyBytes) {
+		statement := decodeReady(r)
+		if n := len(s.Ready); n > 0 && bytes.Compare(s.Ready[n-1].Key, statement.Key) >= 0 {
+			r.fail("ready statements out of order")
 		}
-		s.Signatures = append(s.Signatures, sig)
+		s.Ready = append(s.Ready, statement)
 	}
 	if err := r.end(); err != nil {
 		return Seal{}, fmt.Errorf("seal: %w", err)
@@ -287,9 +147,6 @@ func DecodeSeal(payload []byte) (Seal, error) {
 
 // ValidSeal decides whether r, ordered at lsn in seg, seals it. It is a pure function of its arguments, so that every replica decides alike
 // (invariant 6). nil means that it does; otherwise the error is an ErrInvalid that gives the reason.
-//
-// A Seal of version 1 carries no statements of the next members that they are ready, so it can only hand over to at most one member, of which
-// there is no quorum to ask.
 func ValidSeal(seg Segment, lsn LSN, r Record) error {
 	if err := r.Validate(); err != nil {
 		return err
@@ -301,101 +158,168 @@ func ValidSeal(seg Segment, lsn LSN, r Record) error {
 	if err != nil {
 		return err
 	}
+	if s.Record().ID != r.ID {
+		return fmt.Errorf("%w: the Seal's record has the id %v, its request makes it %v", ErrInvalid, r.ID, s.Record().ID)
+	}
 	return s.valid(seg, lsn)
 }
 
 func (s Seal) valid(seg Segment, lsn LSN) error {
-	q := s.Request
-	switch {
-	case q.NetworkID != seg.Network:
-		return fmt.Errorf("%w: seal is for network %v, this is %v", ErrInvalid, q.NetworkID, seg.Network)
-	case q.Epoch != seg.Epoch+1:
-		return fmt.Errorf("%w: seal asks for epoch %d, the next is %d", ErrInvalid, q.Epoch, seg.Epoch+1)
-	case lsn > q.NotAfter:
-		return fmt.Errorf("%w: seal at lsn %d was good up to %d", ErrInvalid, lsn, q.NotAfter)
-	case len(q.Spec.Members) > 1:
-		return fmt.Errorf("%w: a Seal of version %d cannot hand over to %d members", ErrInvalid, sealVersion, len(q.Spec.Members))
-	case seg.Spec.Threshold == 0:
-		return fmt.Errorf("%w: epoch %d has no administrators and cannot be sealed", ErrInvalid, seg.Epoch)
+	if err := s.Request.Authorised(seg, s.Signatures); err != nil {
+		return err
 	}
-	good, message := 0, q.SigningMessage()
-	for _, sig := range s.Signatures { // the keys are distinct: DecodeSeal
-		if isAdmin(seg.Spec, sig.Key) && ed25519.Verify(sig.Key, message, sig.Bytes[:]) {
-			good++
-		}
+	if lsn > s.Request.NotAfter {
+		return fmt.Errorf("%w: seal at lsn %d was good up to %d", ErrInvalid, lsn, s.Request.NotAfter)
 	}
-	if good < seg.Spec.Threshold {
-		return fmt.Errorf("%w: %d good signatures of administrators of epoch %d, want %d", ErrInvalid, good, seg.Epoch, seg.Spec.Threshold)
+	want := readyQuorum(s.Request.Spec)
+	if have := s.ready(lsn); have < want {
+		return fmt.Errorf("%w: %d members of epoch %d agree that they are ready, want %d", ErrInvalid, have, s.Request.Epoch, want)
 	}
 	return nil
 }
 
-func isAdmin(s Spec, key ed25519.PublicKey) bool {
-	return slices.ContainsFunc(s.Admins, func(k ed25519.PublicKey) bool { return bytes.Equal(k, key) })
+// readyQuorum returns how many statements a Seal needs. A single member without a node key can make none, and nobody could take its place.
+func readyQuorum(next Spec) int {
+	if len(next.Members) == 1 && len(next.Members[0].NodeKey) == 0 {
+		return 0
+	}
+	return next.Quorum()
 }
 
-// genesisSegment is the first link of a chain, a function of the genesis alone.
-func genesisSegment(network NetworkID, spec Spec) Segment {
-	request := Request{NetworkID: network, Epoch: 1, Spec: spec}
-	return Segment{
-		Network:    network,
-		Epoch:      1,
-		Base:       1,
-		BaseDigest: Digest(network),
-		Identity:   EpochIdentity(network, 1, request.Hash(), 0),
-		Spec:       spec,
+// ready returns how many of the next members made a good statement that agrees with that of the others counted.
+func (s Seal) ready(lsn LSN) int {
+	request, most := s.Request.Hash(), 0
+	var good []Ready
+	for _, r := range s.Ready { // the keys are distinct: DecodeSeal
+		if _, member := s.Request.Spec.Member(r.Key); member && r.At < lsn && r.Verify(request) {
+			good = append(good, r)
+		}
 	}
+	for _, a := range good {
+		n := 0
+		for _, b := range good {
+			if a.Agrees(b) {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
 }
 
-// nextSegment is the link that follows seg once the valid Seal in e has sealed it: a function of the committed log alone.
-func nextSegment(seg Segment, e Entry) (Segment, error) {
-	s, err := DecodeSeal(e.Record.Payload)
-	if err != nil {
-		return Segment{}, err
-	}
-	return Segment{
-		Network:       seg.Network,
-		Epoch:         seg.Epoch + 1,
-		Base:          e.LSN + 1,
-		BaseDigest:    e.Digest,
-		BaseUnixMilli: e.UnixMilli,
-		Identity:      EpochIdentity(seg.Network, seg.Epoch+1, s.Request.Hash(), 0),
-		Spec:          s.Request.Spec,
-	}, nil
+// A Base is the first item that a segment's engine orders: what its members take over. It takes no position in the log.
+type Base struct {
+	Identity Digest // of the epoch
+	Base     LSN
+	Digest   Digest // of the log before it
 }
 
-// Encode returns the stored form of the segment.
-func (s Segment) Encode() []byte {
-	w := &writer{b: []byte{segmentVersion}}
-	w.fixed(s.Network[:])
-	w.u64(uint64(s.Epoch))
-	w.u64(s.Recovery)
-	w.u64(uint64(s.Base))
-	w.fixed(s.BaseDigest[:])
-	w.u64(s.BaseUnixMilli)
-	w.fixed(s.Identity[:])
-	s.Spec.encode(w)
-	return w.b
+const baseVersion = 1
+
+// BaseRecord returns the Base of a segment, as a record for its engine to order.
+func BaseRecord(seg Segment) Record {
+	w := &writer{b: []byte{logKindBase, baseVersion}}
+	w.fixed(seg.Identity[:])
+	w.u64(uint64(seg.Base))
+	w.fixed(seg.BaseDigest[:])
+	return Record{App: AppLog, ID: RecordID{Session: binary.BigEndian.Uint64(seg.Identity[:]) | 1, Seq: uint64(seg.Epoch)}, Payload: w.b}
 }
 
-// DecodeSegment is the strict inverse of Encode. The error is ErrInvalid.
-func DecodeSegment(b []byte) (Segment, error) {
-	r := &reader{b: b}
-	if v := r.u8(); v != segmentVersion {
-		r.fail("segment of version %d, want %d", v, segmentVersion)
+// IsBase reports whether a record claims to be a segment's Base.
+func IsBase(r Record) bool {
+	return r.App == AppLog && len(r.Payload) > 0 && r.Payload[0] == logKindBase
+}
+
+func decodeBase(payload []byte) (Base, error) {
+	r := &reader{b: payload}
+	if k, v := r.u8(), r.u8(); k != logKindBase || v != baseVersion {
+		r.fail("version %d of a Base is unknown", v)
 	}
-	s := Segment{
-		Network:       NetworkID(r.digest()),
-		Epoch:         Epoch(r.u64()),
-		Recovery:      r.u64(),
-		Base:          LSN(r.u64()),
-		BaseDigest:    r.digest(),
-		BaseUnixMilli: r.u64(),
-		Identity:      r.digest(),
-	}
-	s.Spec = decodeSpec(r)
+	b := Base{Identity: r.digest(), Base: LSN(r.u64()), Digest: r.digest()}
 	if err := r.end(); err != nil {
-		return Segment{}, fmt.Errorf("segment: %w", err)
+		return Base{}, fmt.Errorf("base: %w", err)
 	}
-	return s, nil
+	return b, nil
+}
+
+// validBase returns an ErrInvalid for a record that is no Base of this epoch, and ErrDiverged for one that takes over another log than this node's.
+func validBase(seg Segment, r Record) error {
+	b, err := decodeBase(r.Payload)
+	switch {
+	case err != nil:
+		return err
+	case b.Identity != seg.Identity:
+		return fmt.Errorf("%w: base of epoch identity %v, this is %v", ErrInvalid, b.Identity, seg.Identity)
+	case b.Base != seg.Base || b.Digest != seg.BaseDigest:
+		return fmt.Errorf("%w: the members begin epoch %d at lsn %d with digest %v, here it begins at %d with %v",
+			ErrDiverged, seg.Epoch, b.Base, b.Digest, seg.Base, seg.BaseDigest)
+	}
+	return nil
+}
+
+// A Claim is what a member says of its history: the fingerprint of its application at an LSN that it has applied. Members put them into the log now
+// and then; whoever finds himself contradicted by too many stops.
+type Claim struct {
+	Member uint64 // id in the segment whose log holds the claim
+	Epoch  Epoch  // of that segment
+	At     LSN
+	Head   Digest // Fingerprint at At
+	Bytes  [ed25519.SignatureSize]byte
+}
+
+const claimVersion = 1
+
+// SignClaim makes a claim with the member's node key.
+func SignClaim(key ed25519.PrivateKey, seg Segment, member uint64, at LSN, head Digest) Claim {
+	c := Claim{Member: member, Epoch: seg.Epoch, At: at, Head: head}
+	c.Bytes = [ed25519.SignatureSize]byte(ed25519.Sign(key, c.message(seg.Identity)))
+	return c
+}
+
+func (c Claim) message(identity Digest) []byte {
+	b := append([]byte(claimSignTag), identity[:]...)
+	b = binary.BigEndian.AppendUint64(b, c.Member)
+	b = binary.BigEndian.AppendUint64(b, uint64(c.At))
+	return append(b, c.Head[:]...)
+}
+
+// Record returns the claim as a record to append.
+func (c Claim) Record(id RecordID) Record {
+	w := &writer{b: []byte{logKindClaim, claimVersion}}
+	w.u64(c.Member)
+	w.u64(uint64(c.Epoch))
+	w.u64(uint64(c.At))
+	w.fixed(c.Head[:])
+	w.fixed(c.Bytes[:])
+	return Record{App: AppLog, ID: id, Payload: w.b}
+}
+
+// DecodeClaim decodes the payload of a claim's record, strictly. It does not check the signature. The error is ErrInvalid.
+func DecodeClaim(payload []byte) (Claim, error) {
+	r := &reader{b: payload}
+	if k, v := r.u8(), r.u8(); k != logKindClaim || v != claimVersion {
+		r.fail("kind %d, version %d is not a claim", k, v)
+	}
+	c := Claim{Member: r.u64(), Epoch: Epoch(r.u64()), At: LSN(r.u64()), Head: r.digest()}
+	copy(c.Bytes[:], r.take(ed25519.SignatureSize))
+	if err := r.end(); err != nil {
+		return Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	return c, nil
+}
+
+// validClaim decides whether r, ordered at lsn in seg, is a member's claim about what lies before it. A pure function, as ValidSeal is.
+func validClaim(seg Segment, lsn LSN, r Record) error {
+	c, err := DecodeClaim(r.Payload)
+	if err != nil {
+		return err
+	}
+	m, ok := seg.Spec.MemberByID(c.Member)
+	switch {
+	case c.Epoch != seg.Epoch || c.At >= lsn || !ok || len(m.NodeKey) != ed25519.PublicKeySize:
+		return fmt.Errorf("%w: claim of member %d of epoch %d about lsn %d, at lsn %d of epoch %d", ErrInvalid, c.Member, c.Epoch, c.At, lsn, seg.Epoch)
+	case !ed25519.Verify(m.NodeKey, c.message(seg.Identity), c.Bytes[:]):
+		return fmt.Errorf("%w: claim that member %d did not sign", ErrInvalid, c.Member)
+	}
+	return nil
 }

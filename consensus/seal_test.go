@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,15 +44,27 @@ func (c chain) request(epoch Epoch) Request {
 	return Request{NetworkID: c.network, Epoch: epoch, Spec: c.spec, NotAfter: 100}
 }
 
+// other is another request for the same.
+func (c chain) other(epoch Epoch) Request {
+	q := c.request(epoch)
+	q.NotAfter++
+	return q
+}
+
 // seal is a good one for an epoch.
 func (c chain) seal(epoch Epoch) Seal { return c.sign(c.request(epoch), 0, 2) }
 
 func (c chain) sign(q Request, keys ...int) Seal {
-	s := Seal{Request: q}
+	s := Seal{Request: q, Ready: []Ready{c.ready(q, 3)}}
 	for _, k := range keys {
 		s.Signatures = append(s.Signatures, q.Sign(c.keys[k]))
 	}
 	return s
+}
+
+// ready is the good statement of a node.
+func (c chain) ready(q Request, key int) Ready {
+	return SignReady(c.keys[key], q.Hash(), 0, Digest{1}, Digest{2}, 3)
 }
 
 func TestValidSeal(t *testing.T) {
@@ -83,9 +96,11 @@ func TestValidSeal(t *testing.T) {
 		"another network":               {c.sign(with(func(q *Request) { q.NetworkID[3]++ }), 0, 1), 1, false},
 		"the same epoch":                {c.sign(with(func(q *Request) { q.Epoch = 1 }), 0, 1), 1, false},
 		"an epoch left out":             {c.sign(with(func(q *Request) { q.Epoch = 3 }), 0, 1), 1, false},
-		"several next members":          {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}, {ID: 2}} }), 0, 1), 1, false},
+		"members that cannot be ready":  {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}, {ID: 2}} }), 0, 1), 1, false},
+		"a member without a key":        {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}} }), 0, 1), 1, true},
+		"no members":                    {c.sign(with(func(q *Request) { q.Spec.Members = nil }), 0, 1), 1, true},
 	} {
-		err := ValidSeal(c.segment(), tc.lsn, tc.seal.Record(RecordID{1, 1}))
+		err := ValidSeal(c.segment(), tc.lsn, tc.seal.Record())
 		if tc.valid {
 			require.NoError(t, err, name)
 		} else {
@@ -94,24 +109,103 @@ func TestValidSeal(t *testing.T) {
 	}
 }
 
+// TestReadyQuorum: a Seal needs the statements of a quorum of the next members that agree.
+func TestReadyQuorum(t *testing.T) {
+	c := newChain()
+	for i := range 5 {
+		seed := sha256.Sum256(fmt.Append(nil, "member", i))
+		c.keys = append(c.keys, ed25519.NewKeyFromSeed(seed[:]))
+	}
+	q := c.request(2)
+	q.Spec.Members = nil
+	for i := range 4 {
+		q.Spec.Members = append(q.Spec.Members, Member{ID: uint64(i) + 1, NodeKey: c.public(4 + i)})
+	}
+	other := func(key int, change func(*Ready)) Ready {
+		r := c.ready(q, key)
+		change(&r)
+		return SignReady(c.keys[key], q.Hash(), r.At, r.Digest, r.Head, r.Rules)
+	}
+	all := func(keys ...int) (rs []Ready) {
+		for _, k := range keys {
+			rs = append(rs, c.ready(q, k))
+		}
+		return rs
+	}
+	elsewhere := q
+	elsewhere.NotAfter--
+	forged := c.ready(q, 6)
+	forged.Bytes[0]++
+	for name, tc := range map[string]struct {
+		faults FaultModel
+		ready  []Ready
+		valid  bool
+	}{
+		"all":                             {CrashFaults, all(4, 5, 6, 7), true},
+		"a majority":                      {CrashFaults, all(4, 5, 7), true},
+		"half":                            {CrashFaults, all(4, 5), false},
+		"nobody":                          {CrashFaults, nil, false},
+		"more than two thirds":            {ByzantineFaults, all(4, 5, 6), true},
+		"less than two thirds":            {ByzantineFaults, all(4, 5), false},
+		"one of them a stranger":          {CrashFaults, all(4, 5, 8), false},
+		"one of them for another request": {CrashFaults, append(all(4, 5), c.ready(elsewhere, 6)), false},
+		"one of them forged":              {CrashFaults, append(all(4, 5), forged), false},
+		"one with another lsn":            {CrashFaults, append(all(4, 5), other(6, func(r *Ready) { r.At++ })), false},
+		"one with another digest":         {CrashFaults, append(all(4, 5), other(6, func(r *Ready) { r.Digest[0]++ })), false},
+		"one with another head":           {CrashFaults, append(all(4, 5), other(6, func(r *Ready) { r.Head[0]++ })), false},
+		"one with other rules":            {CrashFaults, append(all(4, 5), other(6, func(r *Ready) { r.Rules++ })), false},
+		"one dissenter of four":           {CrashFaults, append(all(4, 5, 7), other(6, func(r *Ready) { r.Head[0]++ })), true},
+	} {
+		q := q
+		q.Spec.Faults = tc.faults
+		s := c.sign(q, 0, 1)
+		s.Ready = nil
+		for _, r := range tc.ready { // the fault model is part of what they sign
+			if r.Verify(c.withFaults(q, CrashFaults).Hash()) {
+				i := slices.IndexFunc(c.keys, func(k ed25519.PrivateKey) bool { return r.Key.Equal(k.Public()) })
+				r = SignReady(c.keys[i], q.Hash(), r.At, r.Digest, r.Head, r.Rules)
+			}
+			s.Ready = append(s.Ready, r)
+		}
+		err := ValidSeal(c.segment(), 50, s.Record())
+		if tc.valid {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorIs(t, err, ErrInvalid, name)
+		}
+	}
+	early := c.sign(q, 0, 1)
+	early.Ready = nil
+	for _, k := range []int{4, 5, 6} {
+		early.Ready = append(early.Ready, other(k, func(r *Ready) { r.At = 50 }))
+	}
+	require.ErrorIs(t, ValidSeal(c.segment(), 50, early.Record()), ErrInvalid, "statements about what lies ahead")
+	require.NoError(t, ValidSeal(c.segment(), 51, early.Record()))
+}
+
+func (c chain) withFaults(q Request, f FaultModel) Request {
+	q.Spec.Faults = f
+	return q
+}
+
 // TestSealTwice: a key that signs twice does not count twice, in whatever order an attacker writes it down.
 func TestSealTwice(t *testing.T) {
 	c := newChain()
 	s := c.sign(c.request(2), 1, 1)
-	require.ErrorIs(t, ValidSeal(c.segment(), 1, s.Record(RecordID{1, 1})), ErrInvalid)
+	require.ErrorIs(t, ValidSeal(c.segment(), 1, s.Record()), ErrInvalid)
 }
 
 func TestSealWithoutAdministrators(t *testing.T) {
 	c := newChain()
 	seg := c.segment()
 	seg.Spec.Admins, seg.Spec.Threshold = nil, 0
-	require.ErrorIs(t, ValidSeal(seg, 1, c.seal(2).Record(RecordID{1, 1})), ErrInvalid)
-	require.ErrorIs(t, ValidSeal(seg, 1, c.sign(c.request(2)).Record(RecordID{1, 1})), ErrInvalid)
+	require.ErrorIs(t, ValidSeal(seg, 1, c.seal(2).Record()), ErrInvalid)
+	require.ErrorIs(t, ValidSeal(seg, 1, c.sign(c.request(2)).Record()), ErrInvalid)
 }
 
 func TestSealUnknownVersion(t *testing.T) {
 	c := newChain()
-	r := c.seal(2).Record(RecordID{1, 1})
+	r := c.seal(2).Record()
 	r.Payload[1] = sealVersion + 1
 	require.ErrorIs(t, ValidSeal(c.segment(), 1, r), ErrInvalid)
 }
@@ -125,6 +219,8 @@ func TestSpecValidate(t *testing.T) {
 		"engine":               func(s *Spec) { s.Engine = "Raft!" },
 		"parameter":            func(s *Spec) { s.Params = map[string]string{"": "x"} },
 		"long parameter":       func(s *Spec) { s.Params = map[string]string{"x": long} },
+		"node key twice":       func(s *Spec) { s.Members = append(s.Members, s.Members[0]); s.Members[1].ID++ },
+		"fault model":          func(s *Spec) { s.Faults = 2 },
 		"member without id":    func(s *Spec) { s.Members = []Member{{}} },
 		"member twice":         func(s *Spec) { s.Members = []Member{{ID: 1}, {ID: 1}} },
 		"member's key":         func(s *Spec) { s.Members = []Member{{ID: 1, NodeKey: []byte{1}}} },

@@ -12,9 +12,11 @@ const (
 	Duplicate
 	// Void: the record is void for another reason, given in Verdict.Err.
 	Void
+	// Based: the record is the segment's Base, which takes no position.
+	Based
 )
 
-func (k Kind) String() string { return [...]string{"data", "duplicate", "void"}[k] }
+func (k Kind) String() string { return [...]string{"data", "duplicate", "void", "base"}[k] }
 
 // A Verdict is the Sequencer's answer to one item.
 type Verdict struct {
@@ -22,7 +24,7 @@ type Verdict struct {
 	LSN   LSN      // of the entry; for a Duplicate, of the original; 0 if Void
 	Entry Entry    // only if Data
 	Next  *Segment // only if the entry is the Seal: the segment it opens
-	Err   error    // only if Void: ErrSealed for what is ordered after the Seal, else ErrInvalid or ErrTooLarge
+	Err   error    // only if Void: ErrSealed for what is ordered after the Seal, ErrDiverged for a Base of another log, else ErrInvalid or ErrTooLarge
 }
 
 // State is where a log has come to. It is a function of the entries alone, so void items leave no trace in it, and every node that holds the same
@@ -43,8 +45,10 @@ type State struct {
 //
 //	record malformed or too large                   void      only a Byzantine engine lets it come this far
 //	id was ordered at l, and next - l <= W          duplicate  of l: also after the Seal, since it *is* in the log
+//	app `log`, a Base                               based      if it is this segment's; else void: ErrInvalid, or ErrDiverged
 //	segment is sealed                               void      ErrSealed
 //	app `log`, and ValidSeal refuses it             void      ErrInvalid
+//	app `log`, a claim that is not a member's       void      ErrInvalid
 //	otherwise                                       data      takes the next LSN; if it is the Seal, the segment's last
 type Sequencer struct {
 	seg   Segment
@@ -70,13 +74,26 @@ func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
 	if lsn, ok := s.state.Window.Lookup(r.ID); ok {
 		return Verdict{Kind: Duplicate, LSN: lsn}
 	}
+	if IsBase(r) {
+		if err := validBase(s.seg, r); err != nil {
+			return Verdict{Kind: Void, Err: err}
+		}
+		return Verdict{Kind: Based}
+	}
 	if s.state.Sealed {
 		return Verdict{Kind: Void, Err: fmt.Errorf("epoch %d ends at lsn %d: %w", s.seg.Epoch, s.state.Next-1, ErrSealed)}
 	}
-	if r.App == AppLog {
+	switch {
+	case r.App != AppLog:
+		return s.data(unixMilli, r)
+	case len(r.Payload) > 0 && r.Payload[0] == logKindClaim:
+		if err := validClaim(s.seg, s.state.Next, r); err != nil {
+			return Verdict{Kind: Void, Err: err}
+		}
+		return s.data(unixMilli, r)
+	default:
 		return s.seal(unixMilli, r)
 	}
-	return s.data(unixMilli, r)
 }
 
 func (s *Sequencer) data(unixMilli uint64, r Record) Verdict {

@@ -57,9 +57,21 @@ func next(t *testing.T, d *datadriven.TestData, c chain, s *Sequencer, opened **
 	}
 	switch app {
 	case "seal":
-		r = c.seal(s.seg.Epoch + 1).Record(r.ID)
+		r = c.seal(s.seg.Epoch + 1).Record()
+	case "base":
+		r = BaseRecord(s.seg)
+	case "otherbase":
+		other := s.seg
+		other.BaseDigest[0]++
+		r = BaseRecord(other)
+	case "claim", "falseclaim":
+		claim := SignClaim(c.keys[3], s.seg, 1, s.State().Next-1, Digest{9})
+		if app == "falseclaim" {
+			claim.At++
+		}
+		r = claim.Record(r.ID)
 	case "badseal":
-		r = c.sign(c.request(s.seg.Epoch+1), 0).Record(r.ID)
+		r = c.sign(c.request(s.seg.Epoch+1), 0).Record()
 	}
 	before := s.State()
 	v := s.Next(millis, r)
@@ -104,7 +116,7 @@ func TestSequencersAgree(t *testing.T) {
 	item := func(i int) (uint64, Record) {
 		r := Record{App: "app", ID: RecordID{1, uint64(i*i%17) + 1}, Payload: []byte{byte(i)}}
 		if i == 70 {
-			r = c.seal(2).Record(RecordID{2, 1})
+			r = c.seal(2).Record()
 		}
 		return uint64(i * 37 % 100), r
 	}

@@ -128,6 +128,7 @@ type mark struct {
 	unixMilli uint64
 	digest    Digest
 	sealed    bool
+	based     bool // the members have ordered the Base, or an entry; always in the first segment, which takes nothing over
 }
 
 // OpenStore opens the log in the directory, or makes one. ErrLocked if somebody else has it open, ErrWrongNetwork if it is the log of another
@@ -259,6 +260,8 @@ const (
 	keyID      = 'i' // lsn -> id, digest
 	keySegment = 's' // epoch -> segment
 	keyTrim    = 't' // -> lsn, digest at it
+	keyVouch   = 'v' // -> first epoch that this disk may begin to vote in
+	keySealed  = 'z' // epoch -> SegmentEnd
 
 	storeVersion = 1
 	keyBytes     = 1 + 8
@@ -289,13 +292,21 @@ func (m mark) encode() []byte {
 	w.u64(uint64(m.next))
 	w.u64(m.unixMilli)
 	w.fixed(m.digest[:])
+	flags := byte(0)
 	if m.sealed {
-		w.u8(1)
-	} else {
-		w.u8(0)
+		flags |= markSealed
 	}
+	if m.based {
+		flags |= markBased
+	}
+	w.u8(flags)
 	return w.b
 }
+
+const (
+	markSealed = 1 << iota
+	markBased
+)
 
 func decodeMark(b []byte) (mark, error) {
 	r := &reader{b: b}
@@ -303,16 +314,16 @@ func decodeMark(b []byte) (mark, error) {
 		r.fail("mark of version %d, want %d", v, markVersion)
 	}
 	m := mark{applied: r.u64(), next: LSN(r.u64()), unixMilli: r.u64(), digest: r.digest()}
-	sealed := r.u8()
-	if sealed > 1 {
-		r.fail("mark with the sealed flag %d", sealed)
+	flags := r.u8()
+	if flags&^(markSealed|markBased) != 0 {
+		r.fail("mark with the flags %x", flags)
 	}
-	m.sealed = sealed == 1
+	m.sealed, m.based = flags&markSealed != 0, flags&markBased != 0
 	return m, r.end()
 }
 
 func firstMark(seg Segment) mark {
-	return mark{next: seg.Base, unixMilli: seg.BaseUnixMilli, digest: seg.BaseDigest}
+	return mark{next: seg.Base, unixMilli: seg.BaseUnixMilli, digest: seg.BaseDigest, based: seg.Epoch == 1}
 }
 
 // load reads everything but the entries into memory, making the log first if the directory is new, and checks it.

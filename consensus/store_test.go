@@ -152,8 +152,8 @@ func TestApply(t *testing.T) {
 	r := replicaOf(t, s)
 	extended := s.Extended()
 	c := newChain()
-	seal, second := c.seal(2).Record(RecordID{2, 1}), c.seal(2).Record(RecordID{2, 2})
-	bad := c.sign(c.request(2), 0).Record(RecordID{2, 3})
+	seal, second := c.seal(2).Record(), c.sign(c.other(2), 0, 1).Record()
+	bad := c.sign(c.request(2), 0).Record()
 	at := func(n uint64, r Record) Item { return Item{UnixMilli: n, Record: r} }
 	list := []Item{
 		at(5, testRecord(1)), at(6, bad), at(4, testRecord(2)), at(9, testRecord(1)), at(7, seal),
@@ -236,7 +236,7 @@ func TestUnsyncedApply(t *testing.T) {
 		apply(t, r, items(1, 3))
 		list := items(4, 6)
 		if seal {
-			list = append(list, Item{Record: newChain().seal(2).Record(RecordID{3, 1})})
+			list = append(list, Item{Record: newChain().seal(2).Record()})
 		}
 		_, err := r.Apply(Batch{Applied: 3 + uint64(len(list)), Items: list})
 		require.NoError(t, err)

@@ -69,7 +69,7 @@ func NewSession() (uint64, error) {
 	}
 }
 
-// AppLog is the application name of the log's own records. The only one today is the Seal.
+// AppLog is the application name of the log's own records: Seal, Base and Claim.
 const AppLog = "log"
 
 // Bounds of a record.
@@ -123,12 +123,23 @@ type Entry struct {
 // A Spec says how a segment is ordered, by whom, and who may end it. It is part of a Request and so of what administrators sign.
 type Spec struct {
 	Engine    string              // "local", "raft", "comet": a word that `cmd` knows
+	Faults    FaultModel          // what the engine bears; how many members make a quorum follows from it
 	Params    map[string]string   // of the engine
 	Members   []Member            // who orders; in the order given
 	Admins    []ed25519.PublicKey // who may sign the request for the next segment
 	Threshold int                 // how many of them it takes; 0 with no admins: the segment can never be sealed
 	Ledger    []byte              // opaque parameters of the application, in force from the segment's base
 }
+
+// A FaultModel says what members may do wrong without harm, as long as not too many do.
+type FaultModel uint8
+
+const (
+	CrashFaults     FaultModel = iota // stop, and come back: all but a majority may
+	ByzantineFaults                   // anything: less than a third may
+)
+
+func (f FaultModel) String() string { return [...]string{"crash", "byzantine"}[f&1] }
 
 // A Member is a node that takes part in ordering.
 type Member struct {

@@ -333,7 +333,7 @@ func (w *world) sealRecord(epoch consensus.Epoch, next consensus.Spec, n int, ch
 	for _, k := range w.admins[:n] {
 		s.Signatures = append(s.Signatures, q.Sign(k))
 	}
-	return s.Record(consensus.RecordID{Session: 8, Seq: w.seq.Add(1)})
+	return s.Record()
 }
 
 // verify checks what holds for every log: density, time, digests, and that no id is there twice within the window.

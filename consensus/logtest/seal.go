@@ -117,7 +117,7 @@ func checkSealUnderLoad(tb TB, h Harness) {
 		var mu sync.Mutex
 		for s := range sealers {
 			wait.Go(func() {
-				o, err := w.loglets[s%h.members()].Seal(w.ctx, w.seal(2+s%2, nil))
+				o, err := w.loglets[s%h.members()].Seal(w.ctx, w.seal(2+s%2, func(q *consensus.Request) { q.NotAfter += consensus.LSN(s) }))
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {

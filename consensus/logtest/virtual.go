@@ -157,7 +157,7 @@ func checkSwitch(tb TB, h Harness) {
 	}
 	check(v)
 	require.Equal(tb, want, records(followed))
-	_, err = v.Append(w.ctx, w.sealRecord(3, w.cluster.Spec, 2, nil))
+	_, err = v.Append(w.ctx, w.sealRecord(3, w.cluster.Spec, 2, func(q *consensus.Request) { q.NotAfter++ }))
 	require.ErrorIs(tb, err, consensus.ErrInvalid, "a Seal for an epoch that has begun")
 	require.NoError(tb, v.Close())
 

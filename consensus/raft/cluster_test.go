@@ -102,7 +102,7 @@ func (c *cluster) start(ids ...uint64) {
 	c.Helper()
 	for _, id := range ids {
 		store := c.openStore(id, nil)
-		require.NoError(c, raft.Bootstrap(store, store.Segments()[0]))
+		require.NoError(c, store.Vouch(1))
 		l, err := raft.Open(store, store.Segments()[0], c.optionsOf(id))
 		require.NoError(c, err)
 		c.mu.Lock()

@@ -28,8 +28,8 @@
 // # Invariants, beyond those of package consensus
 //
 //  1. A vote or an acknowledgement of an entry leaves a node only after what it promises has been synced. (Messages wait for their Write.)
-//  2. A node takes part in a segment only if its store holds the segment's identity, which is written once, when the one-time bootstrap mark is
-//     consumed: so a wiped disk does not vote with an empty past.
+//  2. A node takes part in a segment only if its store holds the segment's identity, which is written once, while the disk is vouched for
+//     (consensus.Store.Vouch): so a wiped disk does not vote with an empty past.
 //  3. A frame of another epoch identity, from or to anybody but members, is refused before anything in it is decoded.
 //  4. Members are static: raft's log holds no configuration changes, and one that comes in a message is refused.
 //  5. An entry is applied only once it is synced here. The raft log may lose what is past that in a crash, the mark never leads it.
@@ -78,7 +78,6 @@
 //
 // In the engine's area of the node's log store (package consensus, EngineArea), so in the same write-ahead log as the entries:
 //
-//	'b'         identity 32                                     one-time bootstrap mark
 //	'm'         version = 1 | identity 32 | member 8            this disk is that member of this segment
 //	'h'         term 8 | vote 8 | commit 8 | number 8           hard state, and the number of the write that it came with
 //	'c'         index 8 | term 8                                everything up to this raft index is compacted away

@@ -65,6 +65,7 @@ type Driver struct {
 	forwarded []consensus.Record
 	forwBytes int
 	proposed  map[consensus.RecordID]struct{} // by this leader in this term, not yet applied
+	baseTerm  uint64                          // in which this leader proposed the Base; 0: in none
 
 	writes   []*raftpb.Message // MsgStorageAppend, to go into the next Write
 	writing  *Write
@@ -216,8 +217,8 @@ type Fetch struct {
 	Err      error
 }
 
-// NewDriver returns the driver of a member of the replica's segment, which goes on where its store stands. ErrNotMember if that does not hold the
-// segment's identity. nonce must differ from that of any earlier driver of this member.
+// NewDriver returns the driver of a member of the replica's segment, which goes on where its store stands. consensus.ErrNotMember if that does not hold the
+// segment's identity and is not vouched for. nonce must differ from that of any earlier driver of this member.
 func NewDriver(store *consensus.Store, replica *consensus.Replica, opts Options, nonce uint64) (*Driver, error) {
 	opts.EnsureDefaults()
 	log, err := openStorage(store, replica, opts.Self, opts.CacheBytes)
@@ -548,7 +549,7 @@ func (d *Driver) finish(a *Append, o consensus.Offset, err error) {
 
 // hand gives appends to whoever orders them.
 func (d *Driver) hand() {
-	if d.cursor == len(d.own) && len(d.forwarded) == 0 || d.install != nil {
+	if d.cursor == len(d.own) && len(d.forwarded) == 0 && !d.owesBase() || d.install != nil {
 		return
 	}
 	switch {
@@ -571,6 +572,12 @@ func (d *Driver) answerSealed() {
 	}
 	d.sweep()
 	d.forwarded, d.forwBytes = nil, 0
+}
+
+// owesBase reports whether this node leads a segment whose members have not ordered its Base, and has not proposed it in this term. It goes before
+// everything else, so that it is the first item of the segment whoever comes to lead.
+func (d *Driver) owesBase() bool {
+	return d.leader == d.self && !d.log.position.Based && d.baseTerm != d.term
 }
 
 // propose puts as many records into raft's log as one write takes. While a write is under way it waits, so that the next one is large.
@@ -604,6 +611,10 @@ func (d *Driver) propose() {
 		return true
 	}
 	full := func() bool { return total >= d.opts.MaxBatchBytes }
+	if d.owesBase() {
+		d.baseTerm = d.term
+		add(consensus.BaseRecord(d.seg))
+	}
 	half := func() bool { return d.cursor < len(d.own) && total >= d.opts.MaxBatchBytes/2 } // the rest is for the own
 	n := 0
 	for ok := true; ok && n < len(d.forwarded) && !full() && !half(); n++ {

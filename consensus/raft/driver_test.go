@@ -172,7 +172,7 @@ func (s *stage) start(members, keep int) {
 	for i := range members {
 		store, err := consensus.OpenStore(context.Background(), consensus.StoreOptions{NetworkID: consensus.NetworkID{1}, Genesis: spec})
 		require.NoError(s.t, err)
-		require.NoError(s.t, Bootstrap(store, store.Segments()[0]))
+		require.NoError(s.t, store.Vouch(1))
 		a := &actor{id: uint64(i) + 1, store: store}
 		a.replica, err = store.Replica(1)
 		require.NoError(s.t, err)

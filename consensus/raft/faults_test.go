@@ -351,21 +351,20 @@ func TestNotMember(t *testing.T) {
 		require.NoError(t, store.Close())
 		return err
 	}
-	boot := func(id uint64, seg func(*consensus.Segment)) {
+	vouch := func(id uint64, epoch consensus.Epoch) {
 		store := c.openStore(id, nil)
-		s := store.Segments()[0]
-		seg(&s)
-		require.NoError(t, raft.Bootstrap(store, s))
+		require.NoError(t, store.Vouch(epoch))
 		require.NoError(t, store.Close())
 	}
-	require.ErrorIs(t, open(1, c.optionsOf(1)), raft.ErrNotMember, "neither identity nor mark")
-	boot(1, func(s *consensus.Segment) { s.Identity[0]++ })
-	require.ErrorIs(t, open(1, c.optionsOf(1)), raft.ErrNotMember, "a mark for another identity")
-	boot(1, func(*consensus.Segment) {})
-	require.ErrorIs(t, open(1, c.optionsOf(9)), raft.ErrNotMember, "not in the spec")
-	require.NoError(t, open(1, c.optionsOf(1)), "consumes the mark")
+	require.ErrorIs(t, open(1, c.optionsOf(1)), consensus.ErrNotMember, "neither identity nor vouched for")
+	vouch(2, 2)
+	require.ErrorIs(t, open(2, c.optionsOf(2)), consensus.ErrNotMember, "vouched for from a later epoch on")
+	c.nodes[2].disk = vfs.NewCrashableMem()
+	vouch(1, 1)
+	require.ErrorIs(t, open(1, c.optionsOf(9)), consensus.ErrNotMember, "not in the spec")
+	require.NoError(t, open(1, c.optionsOf(1)), "takes the identity on")
 	require.NoError(t, open(1, c.optionsOf(1)), "the identity")
-	require.ErrorIs(t, open(1, c.optionsOf(2)), raft.ErrNotMember, "another member's disk")
+	require.ErrorIs(t, open(1, c.optionsOf(2)), consensus.ErrNotMember, "another member's disk")
 	c.nodes[1].disk = c.nodes[1].disk.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, open(1, c.optionsOf(1)), "the identity is synced")
 
@@ -373,7 +372,7 @@ func TestNotMember(t *testing.T) {
 	c.append(1, 5)
 	c.stop(1)
 	c.nodes[1].disk = vfs.NewCrashableMem()
-	require.ErrorIs(t, open(1, c.optionsOf(1)), raft.ErrNotMember, "a wiped disk")
+	require.ErrorIs(t, open(1, c.optionsOf(1)), consensus.ErrNotMember, "a wiped disk")
 }
 
 // TestSlowFollower: one slow disk holds nobody up, and makes for no elections.
@@ -421,7 +420,7 @@ func TestFailedSync(t *testing.T) {
 	c.nodes[1].disk = errorfs.Wrap(vfs.NewMem(), boom)
 	fatal := make(chan error, 1)
 	store := c.openStore(1, func(err error) { fatal <- err })
-	require.NoError(t, raft.Bootstrap(store, store.Segments()[0]))
+	require.NoError(t, store.Vouch(1))
 	l, err := raft.Open(store, store.Segments()[0], c.optionsOf(1))
 	require.NoError(t, err)
 	_, err = l.Append(c.ctx, c.record())
@@ -506,7 +505,7 @@ func TestDrained(t *testing.T) {
 	c.net.split([]uint64{behind}, c.others(behind))
 
 	request := consensus.Request{NetworkID: testNetwork, Epoch: 2, Spec: consensus.Spec{Engine: "other"}, NotAfter: 100}
-	seal := consensus.Seal{Request: request, Signatures: []consensus.Signature{request.Sign(admin)}}.Record(consensus.RecordID{Session: 2, Seq: 1})
+	seal := consensus.Seal{Request: request, Signatures: []consensus.Signature{request.Sign(admin)}}.Record()
 	o, err := c.loglet(leader).Seal(c.ctx, seal)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, o)

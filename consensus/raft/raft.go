@@ -139,7 +139,7 @@ type Loglet struct {
 
 var _ consensus.Loglet = (*Loglet)(nil)
 
-// Open opens the loglet of a segment over the store. ErrNotMember if this node must not take part in it: see Bootstrap. The node takes part from now
+// Open opens the loglet of a segment over the store. consensus.ErrNotMember if this node must not take part in it. The node takes part from now
 // on; appends are taken, and wait, before there is a leader.
 func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet, error) {
 	opts.EnsureDefaults()

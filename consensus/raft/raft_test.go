@@ -31,7 +31,7 @@ func spec(members int) consensus.Spec {
 // engine is that of a member which `init` has made one.
 func engine(opts raft.Options) consensus.Engine {
 	return func(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
-		if err := raft.Bootstrap(store, seg); err != nil {
+		if err := store.Vouch(1); err != nil {
 			return nil, err
 		}
 		if len(seg.Spec.Members) == 0 { // the suite hands over to a spec without members

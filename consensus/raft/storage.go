@@ -14,13 +14,8 @@ import (
 	"ledgerd/consensus"
 )
 
-// ErrNotMember: this node's store does not hold the segment's identity, nor the mark that lets it take it on; or the spec does not name the node. It
-// must not vote: it may have voted before, on a disk that is gone. It can follow as an observer, and become a member again under a new id.
-var ErrNotMember = errors.New("not a member of the segment")
-
 // Keys in the engine's area; doc.go draws them with their values.
 const (
-	keyBootstrap = 'b'
 	keyCompacted = 'c'
 	keyHard      = 'h'
 	keyLog       = 'l'
@@ -38,21 +33,6 @@ func slotKey(index uint64) []byte {
 }
 
 var slotEnd = []byte{keyLog + 1}
-
-// Bootstrap lets the node become a member of a segment, once: it writes the mark that the next Open consumes. Whoever calls it says that this node has
-// never taken part in the segment: `init`, for the genesis, and the preparation of a reconfiguration, before the segment exists; only its Epoch and
-// Identity are looked at. On a store that holds the identity already it does nothing.
-func Bootstrap(store *consensus.Store, seg consensus.Segment) error {
-	area := store.EngineArea(seg.Epoch)
-	member, err := area.Get([]byte{keyMember})
-	if err == nil && !isMember(member, seg.Identity) {
-		err = area.Write(true, func(b *consensus.EngineBatch) error { return b.Set([]byte{keyBootstrap}, seg.Identity[:]) })
-	}
-	if err != nil {
-		return fmt.Errorf("bootstrap raft for epoch %d: %w", seg.Epoch, err)
-	}
-	return nil
-}
 
 func isMember(stored []byte, identity consensus.Digest) bool {
 	return len(stored) == 1+32+8 && stored[0] == memberVersion && consensus.Digest(stored[1:33]) == identity
@@ -112,7 +92,7 @@ func openStorage(store *consensus.Store, replica *consensus.Replica, self uint64
 		s.members = append(s.members, m.ID)
 	}
 	slices.Sort(s.members)
-	if err := s.enter(seg); err != nil {
+	if err := s.enter(store, seg); err != nil {
 		return nil, err
 	}
 	var err error
@@ -136,10 +116,10 @@ func (s *storage) forget(store *consensus.Store, epoch consensus.Epoch) error {
 	return store.EngineArea(epoch-2).Write(false, func(b *consensus.EngineBatch) error { return b.DeleteRange([]byte{0}, []byte{0xff}) })
 }
 
-// enter checks the identity, or consumes the bootstrap mark: deleted, and the identity written, in one synced batch.
-func (s *storage) enter(seg consensus.Segment) error {
+// enter checks the identity, or takes it on if the disk is vouched for: that is used up, and the identity written, in one synced batch.
+func (s *storage) enter(store *consensus.Store, seg consensus.Segment) error {
 	if !slices.Contains(s.members, s.self) {
-		return fmt.Errorf("%w: the spec of epoch %d does not name member %d", ErrNotMember, seg.Epoch, s.self)
+		return fmt.Errorf("%w: the spec of epoch %d does not name member %d", consensus.ErrNotMember, seg.Epoch, s.self)
 	}
 	stored, err := s.area.Get([]byte{keyMember})
 	if err != nil {
@@ -147,25 +127,26 @@ func (s *storage) enter(seg consensus.Segment) error {
 	}
 	if isMember(stored, seg.Identity) {
 		if id := binary.BigEndian.Uint64(stored[33:]); id != s.self {
-			return fmt.Errorf("%w: this disk is member %d of epoch %d, not %d", ErrNotMember, id, seg.Epoch, s.self)
+			return fmt.Errorf("%w: this disk is member %d of epoch %d, not %d", consensus.ErrNotMember, id, seg.Epoch, s.self)
 		}
 		return nil
 	}
-	boot, err := s.area.Get([]byte{keyBootstrap})
+	vouched, err := store.Vouched(seg.Epoch)
 	if err != nil {
 		return err
 	}
-	if len(boot) != 32 || consensus.Digest(boot) != seg.Identity {
-		return fmt.Errorf("%w: the store holds neither the identity of epoch %d nor a bootstrap mark for it", ErrNotMember, seg.Epoch)
+	if !vouched {
+		return fmt.Errorf("%w: the store does not hold the identity of epoch %d, and nothing vouches for it; it may have been lost and filled again", consensus.ErrNotMember, seg.Epoch)
 	}
 	if s.position.Applied > 0 || s.position.Next > seg.Base {
-		return fmt.Errorf("%w: entries of epoch %d are in the store, but not its identity", ErrNotMember, seg.Epoch)
+		return fmt.Errorf("%w: entries of epoch %d are in the store, but not its identity", consensus.ErrNotMember, seg.Epoch)
 	}
 	return s.area.Write(true, func(b *consensus.EngineBatch) error {
 		id := binary.BigEndian.AppendUint64(nil, s.self)
 		return errors.Join(
 			b.DeleteRange([]byte{0}, []byte{0xff}), // what an abandoned preparation of this epoch left
-			b.Set([]byte{keyMember}, []byte{memberVersion}, seg.Identity[:], id))
+			b.Set([]byte{keyMember}, []byte{memberVersion}, seg.Identity[:], id),
+			b.Enter())
 	})
 }
 

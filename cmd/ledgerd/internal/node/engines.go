@@ -53,7 +53,7 @@ func (n *Node) openRaft(ctx context.Context, store *consensus.Store, seg consens
 		opts.Transport, opts.Fetcher = n.peers.join(seg)
 	}
 	loglet, err := raft.Engine(opts)(ctx, store, seg)
-	if errors.Is(err, raft.ErrNotMember) {
+	if errors.Is(err, consensus.ErrNotMember) {
 		return nil, fmt.Errorf("%w: %w", ErrNotMember, err)
 	}
 	return loglet, err
@@ -111,5 +111,5 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(raft.Bootstrap(store, store.Segments()[0]), store.Close())
+	return errors.Join(store.Vouch(1), store.Close())
 }

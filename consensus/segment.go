@@ -1,0 +1,119 @@
+package consensus
+
+import "fmt"
+
+// genesisSegment is the first link of a chain, a function of the genesis alone.
+func genesisSegment(network NetworkID, spec Spec) Segment {
+	request := Request{NetworkID: network, Epoch: 1, Spec: spec}
+	return Segment{
+		Network:    network,
+		Epoch:      1,
+		Base:       1,
+		BaseDigest: Digest(network),
+		Identity:   EpochIdentity(network, 1, request.Hash(), 0),
+		Spec:       spec,
+	}
+}
+
+// nextSegment is the link that follows seg once the valid Seal in e has sealed it: a function of the committed log alone.
+func nextSegment(seg Segment, e Entry) (Segment, error) {
+	s, err := DecodeSeal(e.Record.Payload)
+	if err != nil {
+		return Segment{}, err
+	}
+	return Segment{
+		Network:       seg.Network,
+		Epoch:         seg.Epoch + 1,
+		Base:          e.LSN + 1,
+		BaseDigest:    e.Digest,
+		BaseUnixMilli: e.UnixMilli,
+		Identity:      EpochIdentity(seg.Network, seg.Epoch+1, s.Request.Hash(), 0),
+		Spec:          s.Request.Spec,
+	}, nil
+}
+
+// Encode returns the stored form of the segment.
+func (s Segment) Encode() []byte {
+	w := &writer{b: []byte{segmentVersion}}
+	w.fixed(s.Network[:])
+	w.u64(uint64(s.Epoch))
+	w.u64(s.Recovery)
+	w.u64(uint64(s.Base))
+	w.fixed(s.BaseDigest[:])
+	w.u64(s.BaseUnixMilli)
+	w.fixed(s.Identity[:])
+	s.Spec.encode(w)
+	return w.b
+}
+
+// DecodeSegment is the strict inverse of Encode. The error is ErrInvalid.
+func DecodeSegment(b []byte) (Segment, error) {
+	r := &reader{b: b}
+	if v := r.u8(); v != segmentVersion {
+		r.fail("segment of version %d, want %d", v, segmentVersion)
+	}
+	s := Segment{
+		Network:       NetworkID(r.digest()),
+		Epoch:         Epoch(r.u64()),
+		Recovery:      r.u64(),
+		Base:          LSN(r.u64()),
+		BaseDigest:    r.digest(),
+		BaseUnixMilli: r.u64(),
+		Identity:      r.digest(),
+	}
+	s.Spec = decodeSpec(r)
+	if err := r.end(); err != nil {
+		return Segment{}, fmt.Errorf("segment: %w", err)
+	}
+	return s, nil
+}
+
+// A SegmentEnd says how a segment ended. Any node that has it may hand it to another that does not know: the Seal in it carries the administrators'
+// signatures, and the entries that lead up to it are checked against its digest.
+type SegmentEnd struct {
+	Seal  Entry  // the last entry
+	Proof []byte // of the engine, that the members ordered Seal; empty if it is trusted
+}
+
+const segmentEndVersion = 1
+
+// Epoch returns the epoch that ended.
+func (e SegmentEnd) Epoch() Epoch { return e.Seal.Epoch }
+
+// Tail returns the first LSN that the segment does not have.
+func (e SegmentEnd) Tail() LSN { return e.Seal.LSN + 1 }
+
+// Encode returns the stored form, which is also what nodes hand to each other.
+func (e SegmentEnd) Encode() []byte {
+	w := &writer{b: []byte{segmentEndVersion}}
+	w.bytes(AppendEntry(nil, e.Seal))
+	w.bytes(e.Proof)
+	return w.b
+}
+
+// DecodeSegmentEnd is the strict inverse of Encode. It checks neither Seal nor proof. The error is ErrInvalid.
+func DecodeSegmentEnd(b []byte) (SegmentEnd, error) {
+	r := &reader{b: b}
+	if v := r.u8(); v != segmentEndVersion {
+		r.fail("segment end of version %d, want %d", v, segmentEndVersion)
+	}
+	raw := r.owned()
+	e := SegmentEnd{Proof: r.owned()}
+	err := r.end()
+	if err == nil {
+		e.Seal, err = DecodeEntry(raw)
+	}
+	if err != nil {
+		return SegmentEnd{}, fmt.Errorf("segment end: %w", err)
+	}
+	return e, nil
+}
+
+// Verify returns an ErrInvalid unless e ends seg: the Seal at its end is one that seg's administrators authorised. How the digest came about is for
+// whoever reads the entries to verify.
+func (e SegmentEnd) Verify(seg Segment) error {
+	if e.Seal.Epoch != seg.Epoch || e.Seal.LSN < seg.Base {
+		return fmt.Errorf("%w: end of epoch %d at lsn %d, asked for epoch %d from %d", ErrInvalid, e.Seal.Epoch, e.Seal.LSN, seg.Epoch, seg.Base)
+	}
+	return ValidSeal(seg, e.Seal.LSN, e.Seal.Record)
+}
