@@ -102,6 +102,8 @@
 //	ready       key 32 | lsn 8 | digest 32 | head 32 | rules 4 | signature 64
 //	  signed    "ledgerd/ready/1" 0x00 | hash of the request | lsn | digest | head | rules      (ed25519, a node key)
 //
+//	prepare     version = 1 | request bytes | signatures: list of (key 32, signature 64), by ascending key | lsn 8
+//
 //	segment     version = 2 | network id 32 | epoch 8 | recovery count 8 | base 8 | base digest 32 | base milliseconds 8 | identity 32 | spec
 //
 //	its end     version = 1 | entry of the Seal, bytes | proof of the engine, bytes
