@@ -78,9 +78,10 @@ type LogletStatus struct {
 	Detail map[string]string `json:"detail,omitempty"` // what else the engine tells: queue lengths, leader, term
 }
 
-// States of a loglet that every engine has.
+// States of a loglet that every engine knows.
 const (
 	StateOrdering = "ordering"
+	StateElecting = "electing" // no one is known who orders
 	StateSealed   = "sealed"
 	StateFailed   = "failed"
 	StateClosed   = "closed"
@@ -95,10 +96,45 @@ type Status struct {
 	Tail      LSN          `json:"tail"` // first unwritten LSN on this node
 	Trimmed   LSN          `json:"trimmed"`
 	Loglet    LogletStatus `json:"loglet"`
+	// Role of this node in the last segment: "orders" or "observes".
+	Role string `json:"role"`
+	// Prepared are the identities of the next epochs that this node has stated to be ready for.
+	Prepared []Digest `json:"prepared,omitempty"`
+	// Dissent names the members that claim another history than this node's, with the LSN of their last claim.
+	Dissent map[uint64]LSN `json:"dissent,omitempty"`
 	// Problem says why the last segment's engine is not running, or is empty.
 	Problem string `json:"problem,omitempty"`
 }
 
-// An Engine opens the loglet of a segment on this node, over the node's store. It is called for the last segment of the stored chain only. The
-// context bounds the opening, not the loglet's life.
-type Engine func(ctx context.Context, store *Store, seg Segment) (Loglet, error)
+// An Engine makes loglets of one kind.
+type Engine interface {
+	// Open opens the loglet of a segment on this node, over the node's store. It is called for the last segment of the stored chain only. The context
+	// bounds the opening, not the loglet's life. ErrNotMember if this node must not order in the segment.
+	Open(ctx context.Context, store *Store, seg Segment) (Loglet, error)
+	// Prepare gets this node ready to order an epoch that may come: what Open would lose time with once it has, such as connections to the other
+	// members. next has no base yet. It may never come, and Prepare may be called again for the same epoch; what it did must do no harm then.
+	Prepare(ctx context.Context, store *Store, next Segment) error
+}
+
+// An EngineFunc is the Open of an Engine that has nothing to prepare.
+type EngineFunc func(ctx context.Context, store *Store, seg Segment) (Loglet, error)
+
+// Open is Engine.Open.
+func (f EngineFunc) Open(ctx context.Context, store *Store, seg Segment) (Loglet, error) {
+	return f(ctx, store, seg)
+}
+
+// Prepare is Engine.Prepare.
+func (EngineFunc) Prepare(context.Context, *Store, Segment) error { return nil }
+
+// A Drainer is a Loglet with peers, which need it for a while after it was sealed.
+type Drainer interface {
+	// Drained returns a channel that is closed once every member has reported that it applied the Seal.
+	Drained() <-chan struct{}
+}
+
+// A Stopper is a Loglet that can stop by itself.
+type Stopper interface {
+	// Stopped returns why it did, or nil.
+	Stopped() error
+}

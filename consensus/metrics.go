@@ -14,6 +14,7 @@ type metrics struct {
 	retries prometheus.Counter
 	latency prometheus.Histogram
 	tail    prometheus.Gauge
+	dissent prometheus.Counter
 }
 
 // newMetrics registers the log's collectors, or takes those that another log has registered with the same registerer.
@@ -35,12 +36,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		tail: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ledgerd_log_tail_lsn", Help: "First unwritten LSN on this node.",
 		}),
+		dissent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ledgerd_log_dissent_total", Help: "Claims of members that contradict this node's history.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	err := errors.Join(
-		register(reg, &m.appends), register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.latency), register(reg, &m.tail))
+		register(reg, &m.appends), register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.latency), register(reg, &m.tail),
+		register(reg, &m.dissent))
 	return m, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -158,13 +159,31 @@ func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, next *S
 		}
 		if len(entries) > 0 {
 			s.mu.next = to.Next
+			if last := lastData(entries); last >= 0 {
+				s.mu.data = entries[last].LSN
+			}
 			s.mu.recent.add(entries, s.opts.CacheBytes)
 		}
 	})
 	if len(entries) > 0 {
 		s.opts.onTail(to.Next)
 	}
+	for _, e := range entries {
+		if isClaim(e.Record) {
+			s.opts.onClaim(r.seg, e)
+		}
+	}
 	return nil
+}
+
+// lastData returns the index of the last entry of an application; -1 if there is none.
+func lastData(entries []Entry) int {
+	for i, e := range slices.Backward(entries) {
+		if e.Record.App != AppLog {
+			return i
+		}
+	}
+	return -1
 }
 
 // setEntry encodes straight into the batch: entries are large.

@@ -91,6 +91,8 @@ func (q Request) Authorised(seg Segment, signatures []Signature) error {
 		return fmt.Errorf("%w: request asks for epoch %d, the next is %d", ErrInvalid, q.Epoch, seg.Epoch+1)
 	case seg.Spec.Threshold == 0:
 		return fmt.Errorf("%w: epoch %d has no administrators and cannot be sealed", ErrInvalid, seg.Epoch)
+	case seg.Spec.keyed() && !q.Spec.keyed():
+		return fmt.Errorf("%w: the next segment has members without node keys, or none; nobody could tell who is to order", ErrInvalid)
 	}
 	good, message := make(map[string]bool), q.SigningMessage()
 	for _, sig := range signatures {
@@ -102,6 +104,11 @@ func (q Request) Authorised(seg Segment, signatures []Signature) error {
 		return fmt.Errorf("%w: %d good signatures of administrators of epoch %d, want %d", ErrInvalid, len(good), seg.Epoch, seg.Spec.Threshold)
 	}
 	return nil
+}
+
+// keyed reports whether every member, of at least one, has a node key.
+func (s Spec) keyed() bool {
+	return len(s.Members) > 0 && !slices.ContainsFunc(s.Members, func(m Member) bool { return len(m.NodeKey) == 0 })
 }
 
 func isAdmin(s Spec, key ed25519.PublicKey) bool {

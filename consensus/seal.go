@@ -308,6 +308,10 @@ func DecodeClaim(payload []byte) (Claim, error) {
 	return c, nil
 }
 
+func isClaim(r Record) bool {
+	return r.App == AppLog && len(r.Payload) > 0 && r.Payload[0] == logKindClaim
+}
+
 // validClaim decides whether r, ordered at lsn in seg, is a member's claim about what lies before it. A pure function, as ValidSeal is.
 func validClaim(seg Segment, lsn LSN, r Record) error {
 	c, err := DecodeClaim(r.Payload)

@@ -97,8 +97,8 @@ func TestValidSeal(t *testing.T) {
 		"the same epoch":                {c.sign(with(func(q *Request) { q.Epoch = 1 }), 0, 1), 1, false},
 		"an epoch left out":             {c.sign(with(func(q *Request) { q.Epoch = 3 }), 0, 1), 1, false},
 		"members that cannot be ready":  {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}, {ID: 2}} }), 0, 1), 1, false},
-		"a member without a key":        {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}} }), 0, 1), 1, true},
-		"no members":                    {c.sign(with(func(q *Request) { q.Spec.Members = nil }), 0, 1), 1, true},
+		"a member without a key":        {c.sign(with(func(q *Request) { q.Spec.Members = []Member{{ID: 1}} }), 0, 1), 1, false},
+		"no members":                    {c.sign(with(func(q *Request) { q.Spec.Members = nil }), 0, 1), 1, false},
 	} {
 		err := ValidSeal(c.segment(), tc.lsn, tc.seal.Record())
 		if tc.valid {
@@ -292,4 +292,16 @@ func TestTextForms(t *testing.T) {
 	require.ErrorIs(t, id.UnmarshalText(text[1:]), ErrInvalid)
 	require.ErrorIs(t, id.UnmarshalText(append(text[1:], 'x')), ErrInvalid)
 	require.Equal(t, NetworkID(d), id, "a bad text changes nothing")
+}
+
+// TestSealWithoutKeys: where no member ever had a key, as on a single node, none is asked for.
+func TestSealWithoutKeys(t *testing.T) {
+	c := newChain()
+	for _, members := range [][]Member{nil, {{ID: 1}}} {
+		seg, q := c.segment(), c.request(2)
+		seg.Spec.Members, q.Spec.Members = members, members
+		s := c.sign(q, 0, 2)
+		s.Ready = nil
+		require.NoError(t, ValidSeal(seg, 1, s.Record()))
+	}
 }

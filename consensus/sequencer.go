@@ -86,7 +86,7 @@ func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
 	switch {
 	case r.App != AppLog:
 		return s.data(unixMilli, r)
-	case len(r.Payload) > 0 && r.Payload[0] == logKindClaim:
+	case isClaim(r):
 		if err := validClaim(s.seg, s.state.Next, r); err != nil {
 			return Verdict{Kind: Void, Err: err}
 		}

@@ -45,7 +45,8 @@ type StoreOptions struct {
 	// return, the store answers everything that writes with ErrFailed from then on.
 	OnFatal func(error)
 
-	onTail func(LSN) // called after each commit, in order
+	onTail  func(LSN)            // called after each commit, in order
+	onClaim func(Segment, Entry) // called with each claim, in order; must not block
 }
 
 // EnsureDefaults fills in what is zero.
@@ -66,6 +67,9 @@ func (o *StoreOptions) EnsureDefaults() {
 	}
 	if o.onTail == nil {
 		o.onTail = func(LSN) {}
+	}
+	if o.onClaim == nil {
+		o.onClaim = func(Segment, Entry) {}
 	}
 }
 
@@ -114,6 +118,7 @@ type Store struct {
 		segments []Segment // the chain, by epoch, from 1
 		marks    []mark    // marks[i] is that of segments[i]
 		next     LSN       // tail: the first LSN not written and synced as its engine asked for
+		data     LSN       // of the newest entry of an application, as far as this process has seen one
 		trimmed  LSN
 		recent   recent
 		wake     chan struct{} // closed at the next change of anything above; nil if nobody waits
@@ -661,6 +666,20 @@ func (s *Store) Extended() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return waitOn(&s.mu.extended)
+}
+
+// lastData returns the LSN of the newest entry of an application that this process has seen; 0 if it has seen none.
+func (s *Store) lastData() LSN {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mu.data
+}
+
+// based reports whether the last segment's members have begun to order, as far as this node knows.
+func (s *Store) based() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mu.marks[len(s.mu.marks)-1].based
 }
 
 // Next returns the first LSN that this node does not hold.

@@ -6,8 +6,7 @@ import "context"
 // nothing can follow that.
 type stored struct{ *Replica }
 
-// openStored is an Engine.
-func openStored(_ context.Context, store *Store, seg Segment) (Loglet, error) {
+func openStored(store *Store, seg Segment) (Loglet, error) {
 	r, err := store.Replica(seg.Epoch)
 	if err != nil {
 		return nil, err

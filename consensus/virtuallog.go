@@ -2,11 +2,13 @@ package consensus
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,8 +23,24 @@ type Options struct {
 	Genesis   Spec      // of the first segment; the stored chain, once there is one, alone decides what is opened
 	Window    int       // W: within how many LSNs a repeated record id is void. A constant of the network. Default DefaultWindow
 
-	// Engines opens the loglet of a segment, by the engine's name. `cmd` fills it in: nothing else names an engine.
+	// Engines opens the loglet of a segment that this node orders, by the engine's name. `cmd` fills it in: nothing else names an engine.
 	Engines map[string]Engine
+	// Observe opens that of a segment which this node does not order. nil: a node that is no member cannot open the log (ErrNotMember).
+	Observe Engine
+
+	Self        ed25519.PrivateKey // node key; nil: this node has no name, takes every segment to be its own to order, and prepares for none with members
+	Peers       Peers              // nil: there are none
+	Application Application        // whose log it is
+	Switcher    SwitcherOptions    // its Self and Alone are set from the fields above
+	Attempt     AttemptOptions     // of Reconfigure
+	Claims      ClaimOptions
+
+	// OnChain is called with the stored chain, and the segments that this node has prepared for, before anything is done about a change of either: who may
+	// connect follows from it. It must not block.
+	OnChain func(chain, prepared []Segment)
+	// OnDiverged is called once when this node's history is not the members' (ErrDiverged). It must not go on: the process should end. nil: it is logged,
+	// and the log answers ErrDiverged.
+	OnDiverged func(error)
 
 	CacheBytes int64                 // see StoreOptions
 	Logger     *slog.Logger          // nil: discards
@@ -33,22 +51,34 @@ type Options struct {
 // A VirtualLog is the log that applications use: one sequence of entries over a chain of segments. Its methods may be called concurrently. A
 // context that ends lets a blocked call return its error; after Close, every call that can fail returns ErrClosed, blocked ones too.
 type VirtualLog struct {
+	opts    Options
 	store   *Store
-	engines map[string]Engine
 	logger  *slog.Logger
 	metrics *metrics
+	claims  *claims
 
 	closing chan struct{} // closed by Close
 	cancel  context.CancelFunc
-	wait    sync.WaitGroup // for the switcher
+	wait    sync.WaitGroup // for the switching goroutine, and whatever it started
 	once    sync.Once
 	err     error // of Close
 
+	diverged atomic.Pointer[error] // set once: why this node must not go on
+
+	// What serves the segments, decided by the Switcher. Only Open and then the switching goroutine touch it.
+	switching struct {
+		switcher *Switcher
+		engines  map[Epoch]Loglet // that were opened and not closed
+		events   chan func(*SwitchInputs)
+	}
+
 	mu struct {
 		sync.RWMutex
-		links   []link        // of the chain, by epoch from 1; may be one short of the stored chain while an engine opens
-		changed chan struct{} // closed when links has changed; nil if nobody waits
-		problem error         // why the last stored segment has no link
+		links    []link        // of the chain, by epoch from 1; may be one short of the stored chain while an engine opens
+		role     Role          // in the last of them
+		changed  chan struct{} // closed when links has changed; nil if nobody waits
+		problem  error         // why the last stored segment has no link
+		prepared []Segment     // requests for the next epoch that this node is ready for
 	}
 }
 
@@ -74,118 +104,28 @@ func Open(ctx context.Context, opts Options) (*VirtualLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	store, err := OpenStore(ctx, StoreOptions{
+	v := &VirtualLog{opts: opts, logger: opts.Logger, metrics: m, closing: make(chan struct{})}
+	v.claims = newClaims(v)
+	v.store, err = OpenStore(ctx, StoreOptions{
 		FS: opts.FS, Dir: opts.Dir, NetworkID: opts.NetworkID, Genesis: opts.Genesis, Window: opts.Window, CacheBytes: opts.CacheBytes,
 		Logger: opts.Logger, OnFatal: opts.OnFatal,
-		onTail: func(lsn LSN) { m.tail.Set(float64(lsn)) },
+		onTail:  func(lsn LSN) { m.tail.Set(float64(lsn)) },
+		onClaim: v.claims.ordered,
 	})
 	if err != nil {
 		return nil, err
 	}
-	m.tail.Set(float64(store.Next()))
-	v := &VirtualLog{store: store, engines: opts.Engines, logger: opts.Logger, metrics: m, closing: make(chan struct{})}
-	if err := v.extend(ctx); err != nil {
-		return nil, errors.Join(err, v.closeLoglets(), store.Close())
+	m.tail.Set(float64(v.store.Next()))
+	if err := v.openLast(ctx); err != nil {
+		close(v.closing)
+		v.wait.Wait()
+		return nil, errors.Join(err, v.closeLoglets(), v.store.Close())
 	}
 	running, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	v.wait.Go(func() { v.switchSegments(running) })
+	v.wait.Go(func() { v.claims.run(running) })
 	return v, nil
-}
-
-// switchSegments opens the engine of each segment that the chain is extended with.
-func (v *VirtualLog) switchSegments(ctx context.Context) {
-	for pause := minBackoff; ctx.Err() == nil; {
-		extended := v.store.Extended() // before the look at the chain, so that nothing falls between
-		if err := v.extend(ctx); err != nil {
-			if ctx.Err() == nil {
-				v.logger.Error("open engine", "err", err)
-			}
-			sleep(ctx, v.closing, &pause)
-			continue
-		}
-		pause = minBackoff
-		select {
-		case <-extended:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// sleep waits for the pause, or less if ctx or closing ends, and doubles it.
-func sleep(ctx context.Context, closing <-chan struct{}, pause *time.Duration) {
-	t := time.NewTimer(*pause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	case <-closing:
-	}
-	*pause = min(2**pause, maxBackoff)
-}
-
-// extend brings links up to the stored chain. Steps, each of which may be repeated:
-//
-//	open the last segment's engine
-//	let the stored copy serve the segments before it
-//	close the engine that served until now: calls blocked in it get ErrClosed, and go on in its successor
-//
-// Only Open and the switcher call it, one after the other.
-func (v *VirtualLog) extend(ctx context.Context) error {
-	segments := v.store.Segments()
-	last := segments[len(segments)-1]
-	v.mu.RLock()
-	old := v.mu.links
-	v.mu.RUnlock()
-	if len(old) == len(segments) {
-		return nil
-	}
-	links, err := v.serve(ctx, segments)
-	if err != nil {
-		err = fmt.Errorf("epoch %d: %w", last.Epoch, err)
-	}
-	v.mu.Lock()
-	if v.mu.problem = err; err == nil {
-		v.mu.links = links
-		wake(&v.mu.changed)
-	}
-	v.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	v.logger.Info("log segment", "segment", last.Epoch, "lsn", last.Base, "engine", last.Spec.Engine)
-	for _, l := range old {
-		if err := l.loglet.Close(); err != nil {
-			v.logger.Error("close sealed engine", "segment", l.seg.Epoch, "err", err)
-		}
-	}
-	return nil
-}
-
-// serve opens a loglet for every segment: an engine for the last one.
-func (v *VirtualLog) serve(ctx context.Context, segments []Segment) (links []link, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range links {
-				err = errors.Join(err, l.loglet.Close())
-			}
-			links = nil
-		}
-	}()
-	for _, seg := range segments {
-		open := openStored
-		if seg.Epoch == segments[len(segments)-1].Epoch {
-			if open = v.engines[seg.Spec.Engine]; open == nil {
-				return links, fmt.Errorf("%w: engine %q is not known to this ledgerd", ErrInvalid, seg.Spec.Engine)
-			}
-		}
-		loglet, err := open(ctx, v.store, seg)
-		if err != nil {
-			return links, fmt.Errorf("open engine %q: %w", seg.Spec.Engine, err)
-		}
-		links = append(links, link{seg, loglet})
-	}
-	return links, nil
 }
 
 // current returns the last link and a channel that is closed when there is another.
@@ -214,8 +154,23 @@ func (v *VirtualLog) live() error {
 	case <-v.closing:
 		return ErrClosed
 	default:
-		return nil
 	}
+	if err := v.diverged.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// sleep waits for the pause, or less if ctx or closing ends, and doubles it.
+func sleep(ctx context.Context, closing <-chan struct{}, pause *time.Duration) {
+	t := time.NewTimer(*pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-closing:
+	}
+	*pause = min(2**pause, maxBackoff)
 }
 
 // settle waits for the successor of a sealed or closed link. nil: look again.
@@ -270,7 +225,7 @@ func (v *VirtualLog) append(ctx context.Context, r Record) (LSN, error) {
 			return cur.seg.LSN(offset), nil
 		case errors.As(err, &duplicate):
 			return duplicate.LSN, nil
-		case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrFailed), errors.Is(err, ErrCorrupt):
+		case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrFailed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiverged):
 			return end(err)
 		case errors.Is(err, ErrSealed), errors.Is(err, ErrClosed):
 			// The segment is over, or its engine was closed since it is: in either case another is coming, or the log closes.
@@ -362,7 +317,7 @@ func (v *VirtualLog) again(ctx context.Context, used link, err error) (bool, err
 	}
 	for {
 		cur, changed := v.current()
-		if cur.seg.Epoch > used.seg.Epoch {
+		if cur.seg.Epoch > used.seg.Epoch || cur.loglet != used.loglet {
 			return true, nil
 		}
 		if err := v.settle(ctx, changed); err != nil {
@@ -445,7 +400,7 @@ func (v *VirtualLog) Status() Status {
 	segments := v.store.Segments()
 	last := segments[len(segments)-1]
 	v.mu.RLock()
-	loglet, problem := v.mu.links[len(v.mu.links)-1].loglet, v.mu.problem
+	loglet, role, problem, prepared := v.mu.links[len(v.mu.links)-1].loglet, v.mu.role, v.mu.problem, v.mu.prepared
 	v.mu.RUnlock()
 	s := Status{
 		NetworkID: v.NetworkID(),
@@ -455,6 +410,11 @@ func (v *VirtualLog) Status() Status {
 		Tail:      v.store.Next(),
 		Trimmed:   v.store.Trimmed(),
 		Loglet:    loglet.Status(),
+		Role:      role.String(),
+		Dissent:   v.claims.dissenters(),
+	}
+	for _, p := range prepared {
+		s.Prepared = append(s.Prepared, p.Identity)
 	}
 	if problem != nil {
 		s.Problem = problem.Error()
@@ -471,14 +431,4 @@ func (v *VirtualLog) Close() error {
 		v.err = errors.Join(v.closeLoglets(), v.store.Close())
 	})
 	return v.err
-}
-
-func (v *VirtualLog) closeLoglets() error {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	var errs []error
-	for _, l := range v.mu.links {
-		errs = append(errs, l.loglet.Close())
-	}
-	return errors.Join(errs...)
 }

@@ -67,7 +67,7 @@ func flakyEngine(ctx context.Context, s *consensus.Store, seg consensus.Segment)
 func TestAppendUnknownFate(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	v := open(t, func(o *consensus.Options) {
-		o.Engines[local.Name] = flakyEngine
+		o.Engines[local.Name] = consensus.EngineFunc(flakyEngine)
 		o.Registerer = reg
 	})
 	const n = 12
@@ -128,10 +128,10 @@ func (l lost) Append(context.Context, consensus.Record) (consensus.Offset, error
 func TestAppendEnds(t *testing.T) {
 	tried := make(chan struct{})
 	v := open(t, func(o *consensus.Options) {
-		o.Engines[local.Name] = func(_ context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+		o.Engines[local.Name] = consensus.EngineFunc(func(_ context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
 			l, err := local.Open(s, seg, local.Options{})
 			return lost{l, tried}, err
-		}
+		})
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

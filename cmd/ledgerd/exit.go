@@ -60,7 +60,7 @@ var exitCodes = []exitRow{
 	{exitMismatch, "the data belong to another chain than the genesis or the flags", "use the home that belongs to this genesis",
 		is(consensus.ErrWrongNetwork, errOtherChain, node.ErrUnknownEngine)},
 	{exitNotMember, "the node is not a member of what it should order: none has its key, or its log is not the one it took part with",
-		"use the member's own home; one that lost its log comes back under a new id, by a reconfiguration", is(node.ErrNotMember)},
+		"use the member's own home; one that lost its log comes back under a new id, by a reconfiguration", is(consensus.ErrNotMember)},
 	{exitInUse, "another process has the home open", "stop it, or wait for it", is(home.ErrInUse, consensus.ErrLocked)},
 	{exitPermission, "others can read a file that holds a secret", "make a new secret if they may have; chmod 600", is(home.ErrTooOpen)},
 	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists, network.ErrNotEmpty)},

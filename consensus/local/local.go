@@ -52,13 +52,13 @@ func (o *Options) Validate() error {
 
 // Engine returns the engine with these options, for consensus.Options.Engines.
 func Engine(opts Options) consensus.Engine {
-	return func(_ context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+	return consensus.EngineFunc(func(_ context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
 		l, err := Open(store, seg, opts)
 		if err != nil {
 			return nil, err
 		}
 		return l, nil
-	}
+	})
 }
 
 // A Loglet is a consensus.Loglet with one member.
@@ -106,6 +106,12 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 	replica, err := store.Replica(seg.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("open local loglet: %w", err)
+	}
+	if !replica.Based() {
+		base := consensus.Batch{Applied: replica.Applied() + 1, Items: []consensus.Item{{Record: consensus.BaseRecord(seg)}}, Sync: true}
+		if _, err := replica.Apply(base); err != nil {
+			return nil, fmt.Errorf("open local loglet: %w", err)
+		}
 	}
 	l := &Loglet{
 		replica: replica,

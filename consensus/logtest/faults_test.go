@@ -43,13 +43,13 @@ func TestPlantedFaults(t *testing.T) {
 			return logtest.Cluster{
 				Spec: consensus.Spec{Engine: local.Name},
 				Engine: func(int) consensus.Engine {
-					return func(ctx context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
-						l, err := engine(ctx, s, seg)
+					return consensus.EngineFunc(func(ctx context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+						l, err := engine.Open(ctx, s, seg)
 						if err != nil {
 							return nil, err
 						}
 						return fault.plant(l), nil
-					}
+					})
 				},
 			}
 		}}

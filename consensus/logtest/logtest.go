@@ -213,7 +213,7 @@ func (w *world) open() {
 	}
 	for i, store := range w.stores {
 		segments := store.Segments()
-		loglet, err := w.cluster.Engine(i)(w.ctx, store, segments[len(segments)-1])
+		loglet, err := w.cluster.Engine(i).Open(w.ctx, store, segments[len(segments)-1])
 		require.NoError(w, err)
 		w.loglets = append(w.loglets, loglet)
 	}

@@ -87,7 +87,7 @@ func openBench(b *testing.B, net *network, members int, memory bool) []consensus
 			require.NoError(b, store.Vouch(1))
 			engine = raft.Engine(raft.Options{Self: uint64(i) + 1, Transport: net, Tick: 10 * time.Millisecond})
 		}
-		l, err := engine(context.Background(), store, store.Segments()[0])
+		l, err := engine.Open(context.Background(), store, store.Segments()[0])
 		require.NoError(b, err)
 		b.Cleanup(func() {
 			require.NoError(b, l.Close())

@@ -99,14 +99,30 @@ func (o *Options) Validate() error {
 }
 
 // Engine returns the engine with these options, for consensus.Options.Engines.
-func Engine(opts Options) consensus.Engine {
-	return func(_ context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
-		l, err := Open(store, seg, opts)
-		if err != nil {
-			return nil, err
-		}
-		return l, nil
+func Engine(opts Options) consensus.Engine { return engine{opts} }
+
+type engine struct{ opts Options }
+
+// Open is consensus.Engine.Open.
+func (e engine) Open(_ context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+	l, err := Open(store, seg, e.opts)
+	if err != nil {
+		return nil, err
 	}
+	return l, nil
+}
+
+// Prepare is consensus.Engine.Prepare: it lets the transport connect to the members.
+func (e engine) Prepare(_ context.Context, _ *consensus.Store, next consensus.Segment) error {
+	if t, ok := e.opts.Transport.(Mesher); ok && len(next.Spec.Members) > 1 {
+		return t.Mesh(next)
+	}
+	return nil
+}
+
+// A Mesher is a Transport that can connect to the members of an epoch before anybody joins it.
+type Mesher interface {
+	Mesh(next consensus.Segment) error
 }
 
 // A Loglet is a consensus.Loglet whose members agree by Raft. It runs a Driver.
@@ -137,7 +153,11 @@ type Loglet struct {
 	}
 }
 
-var _ consensus.Loglet = (*Loglet)(nil)
+var _ interface {
+	consensus.Loglet
+	consensus.Drainer
+	consensus.Stopper
+} = (*Loglet)(nil)
 
 // Open opens the loglet of a segment over the store. consensus.ErrNotMember if this node must not take part in it. The node takes part from now
 // on; appends are taken, and wait, before there is a leader.
@@ -525,6 +545,16 @@ func (l *Loglet) Trim(ctx context.Context, upTo consensus.Offset) error {
 // Drained returns a channel that is closed once every member has reported that it applied the Seal: from then on nobody needs this engine any more.
 func (l *Loglet) Drained() <-chan struct{} { return l.drained }
 
+// Stopped is consensus.Stopper's: why the loglet stopped by itself, or nil.
+func (l *Loglet) Stopped() error {
+	l.inbox.Lock()
+	defer l.inbox.Unlock()
+	if errors.Is(l.inbox.err, consensus.ErrClosed) {
+		return nil
+	}
+	return l.inbox.err
+}
+
 // Members returns what this node knows of the segment's members.
 func (l *Loglet) Members() DriverStatus { return *l.status.Load() }
 
@@ -554,7 +584,7 @@ func (l *Loglet) Status() consensus.LogletStatus {
 
 // States beside those that every engine has.
 const (
-	StateElecting   = "electing"   // no leader is known
+	StateElecting   = consensus.StateElecting
 	StateInstalling = "installing" // entries that raft's log has no more are being fetched
 )
 

@@ -30,15 +30,15 @@ func spec(members int) consensus.Spec {
 
 // engine is that of a member which `init` has made one.
 func engine(opts raft.Options) consensus.Engine {
-	return func(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+	return consensus.EngineFunc(func(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
 		if err := store.Vouch(1); err != nil {
 			return nil, err
 		}
 		if len(seg.Spec.Members) == 0 { // the suite hands over to a spec without members
 			seg.Spec.Members = spec(1).Members
 		}
-		return raft.Engine(opts)(ctx, store, seg)
-	}
+		return raft.Engine(opts).Open(ctx, store, seg)
+	})
 }
 
 func harness(members int, opts raft.Options, f faults) logtest.Harness {

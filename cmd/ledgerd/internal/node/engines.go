@@ -18,9 +18,6 @@ import (
 var (
 	// ErrUnknownEngine is returned by Open for a chain whose log needs an engine that this program does not have.
 	ErrUnknownEngine = errors.New("unknown engine")
-	// ErrNotMember is returned for a node that must not take part in ordering: its key is not that of a member, or its log store
-	// is not the one with which it took part before.
-	ErrNotMember = errors.New("this node is not a member of the log's segment")
 )
 
 // EngineNames are the words by which a genesis or a reconfiguration calls the engines of this program, sorted.
@@ -36,13 +33,17 @@ func knownEngine(engine string) error {
 
 // engines are the consensus engines of this program on this node.
 func (n *Node) engines() map[string]consensus.Engine {
-	return map[string]consensus.Engine{local.Name: local.Engine(local.Options{}), raft.Name: n.openRaft}
+	return map[string]consensus.Engine{local.Name: local.Engine(local.Options{}), raft.Name: raftEngine{n}}
 }
 
-// openRaft is the consensus.Engine of raft. Who this node is in a segment, the segment's members say.
-func (n *Node) openRaft(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+// raftEngine is raft on this node. Who that is in a segment, the segment's members say.
+type raftEngine struct{ n *Node }
+
+// Open implements consensus.Engine.
+func (e raftEngine) Open(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+	n := e.n
 	if n.peers == nil {
-		return nil, fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", ErrNotMember)
+		return nil, fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", consensus.ErrNotMember)
 	}
 	self, err := memberOf(seg.Spec.Members, n.peers.key)
 	if err != nil {
@@ -52,11 +53,12 @@ func (n *Node) openRaft(ctx context.Context, store *consensus.Store, seg consens
 	if len(seg.Spec.Members) > 1 {
 		opts.Transport, opts.Fetcher = n.peers.join(seg)
 	}
-	loglet, err := raft.Engine(opts)(ctx, store, seg)
-	if errors.Is(err, consensus.ErrNotMember) {
-		return nil, fmt.Errorf("%w: %w", ErrNotMember, err)
-	}
-	return loglet, err
+	return raft.Engine(opts).Open(ctx, store, seg)
+}
+
+// Prepare implements consensus.Engine.
+func (e raftEngine) Prepare(ctx context.Context, store *consensus.Store, next consensus.Segment) error {
+	return nil
 }
 
 // applied is how far this node's ledger has come; 0 while it is being opened, so that a node which still has everything to
@@ -68,18 +70,18 @@ func (n *Node) applied() consensus.LSN {
 	return 0
 }
 
-// memberOf finds the member that a key belongs to, or returns ErrNotMember.
+// memberOf finds the member that a key belongs to, or returns consensus.ErrNotMember.
 func memberOf(members []consensus.Member, key ed25519.PublicKey) (consensus.Member, error) {
 	for _, m := range members {
 		if key.Equal(m.NodeKey) {
 			return m, nil
 		}
 	}
-	return consensus.Member{}, fmt.Errorf("%w: none of the %d members has its node key, %x", ErrNotMember, len(members), []byte(key))
+	return consensus.Member{}, fmt.Errorf("%w: none of the %d members has its node key, %x", consensus.ErrNotMember, len(members), []byte(key))
 }
 
 // Prepare makes the first log of a home that Create is making, where the engine of the first segment has to know that this disk
-// has never taken part before: such an engine finds a one-time mark in it. Errors: ErrNotMember if the genesis does not name
+// has never taken part before: such an engine finds a one-time mark in it. Errors: consensus.ErrNotMember if the genesis does not name
 // the home's node key; ErrUnknownEngine.
 func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 	if err := knownEngine(g.Ledgerd.Engine); err != nil {

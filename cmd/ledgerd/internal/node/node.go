@@ -90,7 +90,7 @@ type Node struct {
 
 // Open opens the home, the log, the ledger and the listeners. Nothing is served until Run.
 //
-// Errors that callers tell apart: ErrNotMember; home.ErrInUse and home.ErrNotHome; consensus.ErrWrongNetwork (the data belong to
+// Errors that callers tell apart: consensus.ErrNotMember; home.ErrInUse and home.ErrNotHome; consensus.ErrWrongNetwork (the data belong to
 // another genesis), consensus.ErrCorrupt (which names the position) and consensus.ErrLocked; ledger.ErrDivergence;
 // ErrListen; ErrUnknownEngine.
 func Open(ctx context.Context, opts Options) (*Node, error) {

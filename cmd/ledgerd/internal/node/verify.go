@@ -37,7 +37,7 @@ func Verify(ctx context.Context, opts Options, progress func(done, total uint64)
 	defer func() { err = errors.Join(err, n.Close()) }()
 	engines := make(map[string]consensus.Engine)
 	for _, name := range EngineNames() {
-		engines[name] = openOffline
+		engines[name] = consensus.EngineFunc(openOffline)
 	}
 	if err := n.place(ctx); err != nil {
 		return v, err

@@ -1,0 +1,239 @@
+package consensus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ClaimOptions say how often a member claims its history. Zero means the default.
+type ClaimOptions struct {
+	Every LSN           // a claim about each LSN that this divides, so that members claim the same ones. Default 1,024
+	Idle  time.Duration // and one about the last entry of the application when there was none after it for this long. Default 5 s
+}
+
+// EnsureDefaults fills in what is zero.
+func (o *ClaimOptions) EnsureDefaults() {
+	o.Every = cmp.Or(o.Every, 1024)
+	o.Idle = cmp.Or(o.Idle, 5*time.Second)
+}
+
+// claims makes this member's claims, and compares those of the others with this node's history.
+type claims struct {
+	log   *VirtualLog
+	opts  ClaimOptions
+	inbox chan ordered // of claims as they were ordered; one that does not fit is dropped, since another follows
+
+	mu struct {
+		sync.Mutex
+		tally tally
+	}
+}
+
+// ordered is a claim in the log of a segment.
+type ordered struct {
+	seg   Segment
+	claim Claim
+}
+
+const (
+	claimTick  = 250 * time.Millisecond
+	maxClaims  = 1024             // that wait for the application
+	claimBound = 10 * time.Second // of one append
+)
+
+func newClaims(v *VirtualLog) *claims {
+	c := &claims{log: v, opts: v.opts.Claims, inbox: make(chan ordered, maxClaims)}
+	c.opts.EnsureDefaults()
+	return c
+}
+
+// ordered takes in a claim from the log.
+func (c *claims) ordered(seg Segment, e Entry) {
+	claim, err := DecodeClaim(e.Record.Payload)
+	if err != nil {
+		panic(fmt.Sprintf("consensus: the claim at lsn %d was valid and does not decode: %v", e.LSN, err))
+	}
+	select {
+	case c.inbox <- ordered{seg, claim}:
+	default:
+	}
+}
+
+// run claims and compares until ctx ends.
+func (c *claims) run(ctx context.Context) {
+	if c.log.opts.Application.Fingerprint == nil {
+		return
+	}
+	ticker := time.NewTicker(claimTick)
+	defer ticker.Stop()
+	var pending []ordered // by no order: the application gets there
+	var made LSN
+	var busy chan struct{}
+	quiet := quietness{}
+	for {
+		select {
+		case o := <-c.inbox:
+			if pending = append(pending, o); len(pending) > maxClaims {
+				pending = pending[1:]
+			}
+		case <-busy:
+			busy = nil
+		case <-ticker.C:
+			if at, member := c.due(quiet.since(c.log.store.lastData(), time.Now())); at > made && busy == nil {
+				made, busy = at, make(chan struct{})
+				go c.claim(ctx, member, at, busy)
+			}
+			pending = slices.DeleteFunc(pending, c.compared)
+		case <-ctx.Done():
+			if busy != nil {
+				<-busy
+			}
+			return
+		}
+	}
+}
+
+// quietness remembers since when a number has not changed.
+type quietness struct {
+	lsn LSN
+	at  time.Time
+}
+
+func (q *quietness) since(lsn LSN, now time.Time) (LSN, time.Duration) {
+	if lsn != q.lsn || q.at.IsZero() {
+		q.lsn, q.at = lsn, now
+	}
+	return lsn, now.Sub(q.at)
+}
+
+// due returns what this node should have claimed by now, and as which member; 0 if nothing.
+func (c *claims) due(data LSN, quiet time.Duration) (LSN, uint64) {
+	v := c.log
+	segments := v.store.Segments()
+	seg := segments[len(segments)-1]
+	if v.opts.Self == nil || len(seg.Spec.Members) < 2 {
+		return 0, 0
+	}
+	m, ok := seg.Spec.Member(publicOf(v.opts.Self))
+	if !ok {
+		return 0, 0
+	}
+	applied := v.applied()
+	at := applied - applied%c.opts.Every
+	if quiet >= c.opts.Idle && data <= applied {
+		at = max(at, data)
+	}
+	return at, m.ID
+}
+
+// claim puts one into the log. If that fails, a later one takes its place.
+func (c *claims) claim(ctx context.Context, member uint64, at LSN, done chan<- struct{}) {
+	defer close(done)
+	ctx, cancel := context.WithTimeout(ctx, claimBound)
+	defer cancel()
+	head, err := c.log.opts.Application.Fingerprint(at)
+	if err == nil {
+		segments := c.log.store.Segments()
+		seg := segments[len(segments)-1]
+		var session uint64
+		if session, err = NewSession(); err == nil {
+			_, err = c.log.Append(ctx, SignClaim(c.log.opts.Self, seg, member, at, head).Record(RecordID{Session: session, Seq: uint64(at)}))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.logger.Debug("claim", "lsn", at, "err", err)
+	}
+}
+
+// compared compares a claim with this node's history, and reports whether that is done.
+func (c *claims) compared(o ordered) bool {
+	if o.claim.At > c.log.applied() {
+		return false
+	}
+	own, err := c.log.opts.Application.Fingerprint(o.claim.At)
+	switch {
+	case errors.Is(err, ErrUnwritten):
+		return false
+	case err != nil: // too old to be known, or it cannot be read: then whoever reads it finds out
+		return true
+	}
+	c.mu.Lock()
+	dissent, err := c.mu.tally.add(o.seg, o.claim, own)
+	c.mu.Unlock()
+	if dissent {
+		c.log.metrics.dissent.Inc()
+		c.log.logger.Error("a member claims another history", "segment", o.seg.Epoch, "member", o.claim.Member, "lsn", o.claim.At,
+			"head", o.claim.Head.String(), "here", own.String())
+	}
+	if err != nil {
+		c.log.diverge(err)
+	}
+	return true
+}
+
+// dissenters returns the members whose last claim contradicts this node's history, with the LSN that it was about.
+func (c *claims) dissenters() map[uint64]LSN {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.mu.tally.dissent)
+}
+
+// A tally counts the claims of one segment's members. Whoever lies, lies for himself: a history counts for what as many members claim as the fault model
+// says cannot all be wrong.
+type tally struct {
+	epoch   Epoch
+	heads   map[LSN]map[uint64]Digest // by LSN and member
+	lsns    []LSN                     // in the order in which they came up
+	dissent map[uint64]LSN
+}
+
+// maxTally bounds the LSNs that are counted at a time. Members claim the same ones within seconds of each other.
+const maxTally = 64
+
+// add counts a claim. dissent: it contradicts own, this node's fingerprint at that LSN. The error is an ErrDiverged: so many members agree on another
+// history that this node's is wrong.
+func (t *tally) add(seg Segment, c Claim, own Digest) (dissent bool, err error) {
+	if t.epoch != seg.Epoch || t.heads == nil {
+		*t = tally{epoch: seg.Epoch, heads: map[LSN]map[uint64]Digest{}, dissent: map[uint64]LSN{}}
+	}
+	at := t.heads[c.At]
+	if at == nil {
+		at = map[uint64]Digest{}
+		t.heads[c.At] = at
+		if t.lsns = append(t.lsns, c.At); len(t.lsns) > maxTally {
+			delete(t.heads, t.lsns[0])
+			t.lsns = t.lsns[1:]
+		}
+	}
+	at[c.Member] = c.Head
+	if c.Head == own {
+		delete(t.dissent, c.Member)
+		return false, nil
+	}
+	t.dissent[c.Member] = c.At
+	agree := 0
+	for _, head := range at {
+		if head == c.Head {
+			agree++
+		}
+	}
+	if enough := convincing(seg.Spec); agree >= enough {
+		return true, fmt.Errorf("%w: %d of %d members of epoch %d have head %v after lsn %d, here it is %v",
+			ErrDiverged, agree, len(seg.Spec.Members), seg.Epoch, c.Head, c.At, own)
+	}
+	return true, nil
+}
+
+// convincing returns how many members cannot all be wrong: a majority where they may only crash, more than may lie where they may.
+func convincing(s Spec) int {
+	if s.Faults == ByzantineFaults {
+		return len(s.Members) - s.Quorum() + 1
+	}
+	return s.Quorum()
+}
