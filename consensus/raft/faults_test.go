@@ -244,7 +244,7 @@ func TestStrangers(t *testing.T) {
 	c.append(1, 5)
 	c.agree(nil)
 	c.net.mu.Lock()
-	port := c.net.members[1]
+	port := c.net.members[place{c.nodes[1].store.Segments()[0].Identity, 1}]
 	c.net.mu.Unlock()
 	refused := c.loglet(1).Members().Refused
 	require.Zero(t, refused)

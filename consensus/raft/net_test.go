@@ -14,7 +14,7 @@ import (
 type network struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
-	members map[uint64]*port
+	members map[place]*port
 	faults  faults
 	cut     map[[2]uint64]bool // from, to
 	queue   frames
@@ -32,9 +32,15 @@ type faults struct {
 	min, max     time.Duration
 }
 
+// A place is where frames go: a member of an epoch. Two epochs live side by side while one takes over from the other.
+type place struct {
+	epoch consensus.Digest // its identity
+	id    uint64
+}
+
 type port struct {
 	net     *network
-	self    uint64
+	at      place
 	deliver func([]byte)
 	busy    sync.WaitGroup
 	closed  bool
@@ -42,7 +48,7 @@ type port struct {
 
 func newNetwork(seed uint64) *network {
 	n := &network{
-		rng: rand.New(rand.NewPCG(seed, 0)), members: map[uint64]*port{}, cut: map[[2]uint64]bool{},
+		rng: rand.New(rand.NewPCG(seed, 0)), members: map[place]*port{}, cut: map[[2]uint64]bool{},
 		change: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	n.wait.Go(n.run)
@@ -55,35 +61,35 @@ func (n *network) close() {
 }
 
 // Join is raft.Transport's.
-func (n *network) Join(_ consensus.Segment, self uint64, deliver func([]byte)) (raft.Peers, error) {
+func (n *network) Join(seg consensus.Segment, self uint64, deliver func([]byte)) (raft.Peers, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := &port{net: n, self: self, deliver: deliver}
-	n.members[self] = p
+	p := &port{net: n, at: place{seg.Identity, self}, deliver: deliver}
+	n.members[p.at] = p
 	return p, nil
 }
 
-func (p *port) Send(to uint64, frame []byte) { p.net.send(p.self, to, frame) }
+func (p *port) Send(to uint64, frame []byte) { p.net.send(p.at, to, frame) }
 
 func (p *port) Close() error {
 	p.net.mu.Lock()
 	p.closed = true
-	if p.net.members[p.self] == p {
-		delete(p.net.members, p.self)
+	if p.net.members[p.at] == p {
+		delete(p.net.members, p.at)
 	}
 	p.net.mu.Unlock()
 	p.busy.Wait()
 	return nil
 }
 
-func (n *network) send(from, to uint64, frame []byte) {
+func (n *network) send(from place, to uint64, frame []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.spy != nil {
-		n.spy(from, to, frame)
+		n.spy(from.id, to, frame)
 	}
-	f, port := n.faults, n.members[to]
-	if port == nil || n.cut[[2]uint64{from, to}] || n.rng.Float64() < f.drop {
+	f, port := n.faults, n.members[place{from.epoch, to}]
+	if port == nil || n.cut[[2]uint64{from.id, to}] || n.rng.Float64() < f.drop {
 		return
 	}
 	for range 1 + map[bool]int{true: 1}[n.rng.Float64() < f.double] {
