@@ -35,6 +35,8 @@ var wire = []struct {
 	{peerpb.Failure_KIND_CORRUPT, consensus.ErrCorrupt, connect.CodeDataLoss},
 	{peerpb.Failure_KIND_FAILED, consensus.ErrFailed, connect.CodeInternal},
 	{peerpb.Failure_KIND_WRONG_NETWORK, consensus.ErrWrongNetwork, connect.CodeFailedPrecondition},
+	{peerpb.Failure_KIND_NOT_MEMBER, consensus.ErrNotMember, connect.CodeFailedPrecondition},
+	{peerpb.Failure_KIND_DIVERGED, consensus.ErrDiverged, connect.CodeFailedPrecondition},
 	{peerpb.Failure_KIND_REFUSED, ErrRefused, connect.CodePermissionDenied},
 	{peerpb.Failure_KIND_NOT_SERVING, ErrNotServing, connect.CodeUnavailable},
 	{peerpb.Failure_KIND_CLOSED, consensus.ErrClosed, connect.CodeUnavailable},

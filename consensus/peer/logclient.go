@@ -23,13 +23,13 @@ import (
 type LogClient struct {
 	node    *Node
 	members func() []consensus.Member
-	last    atomic.Pointer[publicKey] // who answered last
+	last    *atomic.Pointer[publicKey] // who answered last
 }
 
 // LogClient returns a client that asks the members which the function returns, among whom this node is skipped. It is called for each attempt, may be called
 // concurrently, and does not block.
 func (n *Node) LogClient(members func() []consensus.Member) *LogClient {
-	return &LogClient{node: n, members: members}
+	return &LogClient{node: n, members: members, last: new(atomic.Pointer[publicKey])}
 }
 
 // A logPeer holds the connections to one node's log service. They are apart from the link's.
@@ -136,11 +136,7 @@ func (c *LogClient) askThese(ctx context.Context, members []consensus.Member, ca
 		if err == nil {
 			return nil
 		}
-		var remote *remoteError
-		if !errors.As(err, &remote) && !errors.Is(err, ErrNotServing) {
-			err = fmt.Errorf("%w: %w", ErrNotServing, err) // nothing is done by what is asked here: whether it has arrived is all one
-		}
-		errs = append(errs, err)
+		errs = append(errs, asNotServing(err))
 		if ctx.Err() != nil || c.node.closed() {
 			break
 		}
@@ -149,6 +145,16 @@ func (c *LogClient) askThese(ctx context.Context, members []consensus.Member, ca
 		errs = append(errs, fmt.Errorf("%w: nobody to ask", ErrNotServing))
 	}
 	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// asNotServing makes an ErrNotServing of an error that is about the way to the other node. It is for calls by which nothing is done: whether one has arrived
+// is all one.
+func asNotServing(err error) error {
+	var remote *remoteError
+	if errors.As(err, &remote) || errors.Is(err, ErrNotServing) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrNotServing, err)
 }
 
 func (n *Node) closed() bool {
@@ -421,7 +427,14 @@ func (c *LogClient) Status(ctx context.Context, member uint64) (status consensus
 	if len(asked) == 0 {
 		return status, fmt.Errorf("status of peer: %w: no other member has the number %d", consensus.ErrInvalid, member)
 	}
-	err = c.askThese(ctx, asked, func(ctx context.Context, log peerpbconnect.LogClient) error {
+	if status, err = c.statusOf(ctx, asked); err != nil {
+		return consensus.Status{}, fmt.Errorf("status of peer: %w", err)
+	}
+	return status, nil
+}
+
+func (c *LogClient) statusOf(ctx context.Context, members []consensus.Member) (status consensus.Status, err error) {
+	err = c.askThese(ctx, members, func(ctx context.Context, log peerpbconnect.LogClient) error {
 		resp, err := log.Status(ctx, connect.NewRequest(&peerpb.StatusRequest{}))
 		if err != nil {
 			return err
@@ -431,8 +444,5 @@ func (c *LogClient) Status(ctx context.Context, member uint64) (status consensus
 		}
 		return nil
 	})
-	if err != nil {
-		return consensus.Status{}, fmt.Errorf("status of peer: %w", err)
-	}
-	return status, nil
+	return status, err
 }

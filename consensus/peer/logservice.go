@@ -13,6 +13,15 @@ import (
 )
 
 // A Log is what the log service serves. A consensus.VirtualLog is one; the methods are as there.
+//
+// What else it has is served too, if it is there, and answered with ErrNotServing if not:
+//
+//	SegmentEnd(ctx, consensus.Epoch) (consensus.SegmentEnd, bool, error)
+//	Prepare(ctx, consensus.Prepare) (consensus.Ready, error)
+//	Orders() bool    false: this node passes appends on, and takes none from others
+//
+// Orders is what keeps a record from going round in circles among nodes that all follow: Append and a consistent Tail are for those who order. Without the
+// method a node is taken for one.
 type Log interface {
 	Append(ctx context.Context, r consensus.Record) (consensus.LSN, error)
 	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
@@ -21,56 +30,38 @@ type Log interface {
 	Status() consensus.Status
 }
 
-// served is a log that is being served.
-type served struct {
-	log   Log
-	ended chan struct{} // closed when it is not any more
-	calls sync.WaitGroup
+// The optional methods of a Log.
+type (
+	ender interface {
+		SegmentEnd(ctx context.Context, epoch consensus.Epoch) (consensus.SegmentEnd, bool, error)
+	}
+	preparer interface {
+		Prepare(ctx context.Context, p consensus.Prepare) (consensus.Ready, error)
+	}
+	orderer interface{ Orders() bool }
+)
+
+// orders returns an ErrNotServing if the log passes on what it is given.
+func orders(log Log) error {
+	if o, ok := log.(orderer); ok && !o.Orders() {
+		return fmt.Errorf("%w: this node follows the log and does not order it", ErrNotServing)
+	}
+	return nil
 }
 
 // Serve serves a log from now on, or, with nil, none. When it has returned, no call uses the one that was served before: a log can be closed then. The calls
 // that do are broken off; their callers get ErrNotServing, and go elsewhere. After Close it does nothing.
-func (n *Node) Serve(log Log) {
-	var next *served
-	if log != nil {
-		next = &served{log: log, ended: make(chan struct{})}
-	}
-	n.mu.Lock()
-	if n.mu.closed {
-		next = nil
-	}
-	old := n.mu.served
-	n.mu.served = next
-	n.mu.Unlock()
-	if old != nil {
-		close(old.ended)
-		old.calls.Wait()
-	}
+func (n *Node) Serve(log Log) { n.log.set(log, log != nil) }
+
+// use calls f with the log, and with a context that ends when the log is not served any more. Its error is one for the wire.
+func (n *Node) use(ctx context.Context, f func(context.Context, Log) error) error {
+	return n.outcome(n.log.use(ctx, f))
 }
 
-// use calls f with the log, and with a context that ends when the log is not served any more.
-func (n *Node) use(ctx context.Context, f func(context.Context, Log) error) error {
-	n.mu.RLock()
-	s := n.mu.served
-	if s != nil {
-		s.calls.Add(1) // under the lock, so before Serve waits
-	}
-	n.mu.RUnlock()
-	if s == nil {
-		return toWire(ErrNotServing)
-	}
-	defer s.calls.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer until(s.ended, cancel)()
-	err := f(ctx, s.log)
+// outcome turns what a call came to into what its caller is told.
+func (n *Node) outcome(err error) error {
 	if err == nil {
 		return nil
-	}
-	select {
-	case <-s.ended:
-		err = fmt.Errorf("%w: %w", ErrNotServing, err)
-	default:
 	}
 	var ce *connect.Error
 	if errors.As(err, &ce) {
@@ -83,6 +74,77 @@ func (n *Node) use(ctx context.Context, f func(context.Context, Log) error) erro
 	return out
 }
 
+// A slot holds what is being served to the other nodes: at most one thing at a time.
+type slot[T any] struct {
+	mu struct {
+		sync.RWMutex
+		closed bool
+		now    *served[T] // nil: nothing
+	}
+}
+
+// served is one thing while it is being served.
+type served[T any] struct {
+	what  T
+	ended chan struct{} // closed when it is not any more
+	calls sync.WaitGroup
+}
+
+// set replaces what is served, and returns when no call uses what was.
+func (s *slot[T]) set(what T, serve bool) {
+	var next *served[T]
+	if serve {
+		next = &served[T]{what: what, ended: make(chan struct{})}
+	}
+	s.mu.Lock()
+	if s.mu.closed {
+		next = nil
+	}
+	old := s.mu.now
+	s.mu.now = next
+	s.mu.Unlock()
+	if old != nil {
+		close(old.ended)
+		old.calls.Wait()
+	}
+}
+
+// close ends the serving for good.
+func (s *slot[T]) close() {
+	s.mu.Lock()
+	s.mu.closed = true
+	s.mu.Unlock()
+	var nothing T
+	s.set(nothing, false)
+}
+
+// use calls f with what is served, and with a context that ends when it is not any more. ErrNotServing then, and if nothing is.
+func (s *slot[T]) use(ctx context.Context, f func(context.Context, T) error) error {
+	s.mu.RLock()
+	now := s.mu.now
+	if now != nil {
+		now.calls.Add(1) // under the lock, so before set waits
+	}
+	s.mu.RUnlock()
+	if now == nil {
+		return ErrNotServing
+	}
+	defer now.calls.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer until(now.ended, cancel)()
+	err := f(ctx, now.what)
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-now.ended:
+		return fmt.Errorf("%w: %w", ErrNotServing, err)
+	default:
+		return err
+	}
+}
+
 // logService serves this node's log to its peers.
 type logService struct{ node *Node }
 
@@ -91,7 +153,7 @@ func (s logService) Append(ctx context.Context, req *connect.Request[peerpb.Appe
 	var lsn consensus.LSN
 	err := s.node.use(ctx, func(ctx context.Context, log Log) error {
 		r, err := consensus.DecodeRecord(req.Msg.GetRecord())
-		if err != nil {
+		if err := errors.Join(err, orders(log)); err != nil {
 			return err
 		}
 		lsn, err = log.Append(ctx, r)
@@ -200,6 +262,11 @@ func (s logService) Tail(ctx context.Context, req *connect.Request[peerpb.TailRe
 	}
 	var tail consensus.LSN
 	err := s.node.use(ctx, func(ctx context.Context, log Log) (err error) {
+		if consistency == consensus.Consistent {
+			if err := orders(log); err != nil {
+				return err
+			}
+		}
 		tail, err = log.Tail(ctx, consistency)
 		return err
 	})
@@ -256,6 +323,50 @@ func (s logService) Segments(ctx context.Context, _ *connect.Request[peerpb.Segm
 			out.Segments = append(out.Segments, seg.Encode())
 		}
 		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+// SegmentEnd implements peerpbconnect.LogHandler.
+func (s logService) SegmentEnd(ctx context.Context, req *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error) {
+	out := &peerpb.SegmentEndResponse{}
+	err := s.node.use(ctx, func(ctx context.Context, log Log) error {
+		e, ok := log.(ender)
+		if !ok {
+			return fmt.Errorf("%w: this node does not tell the ends of segments", ErrNotServing)
+		}
+		end, ended, err := e.SegmentEnd(ctx, consensus.Epoch(req.Msg.GetEpoch()))
+		if err == nil && ended {
+			out.Ended, out.End = true, end.Encode()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+// Prepare implements peerpbconnect.LogHandler. Whoever reads may call it: what it takes are the administrators' signatures, which the log looks at.
+func (s logService) Prepare(ctx context.Context, req *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
+	out := &peerpb.PrepareResponse{}
+	err := s.node.use(ctx, func(ctx context.Context, log Log) error {
+		l, ok := log.(preparer)
+		if !ok {
+			return fmt.Errorf("%w: this node takes part in no reconfiguration", ErrNotServing)
+		}
+		p, err := consensus.DecodePrepare(req.Msg.GetPrepare())
+		if err != nil {
+			return err
+		}
+		ready, err := l.Prepare(ctx, p)
+		if err == nil {
+			out.Ready = ready.Encode()
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -136,6 +136,8 @@ type Node struct {
 	once    sync.Once
 	err     error // of Close
 
+	log slot[Log] // what the log service serves
+
 	warned atomic.Int64 // Unix nanoseconds of the last warning about a stranger
 
 	mu struct {
@@ -145,7 +147,6 @@ type Node struct {
 		links    map[publicKey]*link              // to members of joined epochs
 		logs     map[publicKey]*logPeer           // to whoever was asked by a LogClient
 		sessions map[*session]struct{}            // calls that are being served
-		served   *served                          // the log; nil: not serving
 	}
 }
 
@@ -209,7 +210,7 @@ func (n *Node) Close() error {
 		n.mu.Unlock()
 		close(n.closing)
 		n.cancel()
-		n.Serve(nil)
+		n.log.close()
 		n.err = n.server.Close()
 		n.conns.closeAll()
 		for _, m := range memberships {

@@ -42,6 +42,8 @@ const (
 	Failure_KIND_WRONG_NETWORK Failure_Kind = 10
 	Failure_KIND_REFUSED       Failure_Kind = 11 // the caller has no right to this
 	Failure_KIND_NOT_SERVING   Failure_Kind = 12 // the node is not ready; another may be, or this one later
+	Failure_KIND_NOT_MEMBER    Failure_Kind = 13
+	Failure_KIND_DIVERGED      Failure_Kind = 14
 )
 
 // Enum value maps for Failure_Kind.
@@ -60,6 +62,8 @@ var (
 		10: "KIND_WRONG_NETWORK",
 		11: "KIND_REFUSED",
 		12: "KIND_NOT_SERVING",
+		13: "KIND_NOT_MEMBER",
+		14: "KIND_DIVERGED",
 	}
 	Failure_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":   0,
@@ -75,6 +79,8 @@ var (
 		"KIND_WRONG_NETWORK": 10,
 		"KIND_REFUSED":       11,
 		"KIND_NOT_SERVING":   12,
+		"KIND_NOT_MEMBER":    13,
+		"KIND_DIVERGED":      14,
 	}
 )
 
@@ -102,7 +108,7 @@ func (x Failure_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Failure_Kind.Descriptor instead.
 func (Failure_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15, 0}
+	return file_peer_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Frames are the frames that were waiting when the sender had a turn, in the order in which they were sent.
@@ -879,6 +885,190 @@ func (x *SegmentsResponse) GetSegments() [][]byte {
 	return nil
 }
 
+type SegmentEndRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"fixed64,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentEndRequest) Reset() {
+	*x = SegmentEndRequest{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentEndRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentEndRequest) ProtoMessage() {}
+
+func (x *SegmentEndRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentEndRequest.ProtoReflect.Descriptor instead.
+func (*SegmentEndRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SegmentEndRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type SegmentEndResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ended         bool                   `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"` // as far as the called node knows
+	End           []byte                 `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`      // package consensus, segment end; empty if it has not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentEndResponse) Reset() {
+	*x = SegmentEndResponse{}
+	mi := &file_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentEndResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentEndResponse) ProtoMessage() {}
+
+func (x *SegmentEndResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentEndResponse.ProtoReflect.Descriptor instead.
+func (*SegmentEndResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SegmentEndResponse) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *SegmentEndResponse) GetEnd() []byte {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+type PrepareRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prepare       []byte                 `protobuf:"bytes,1,opt,name=prepare,proto3" json:"prepare,omitempty"` // package consensus, prepare
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareRequest) Reset() {
+	*x = PrepareRequest{}
+	mi := &file_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareRequest) ProtoMessage() {}
+
+func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
+func (*PrepareRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PrepareRequest) GetPrepare() []byte {
+	if x != nil {
+		return x.Prepare
+	}
+	return nil
+}
+
+type PrepareResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ready         []byte                 `protobuf:"bytes,1,opt,name=ready,proto3" json:"ready,omitempty"` // package consensus, ready
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareResponse) Reset() {
+	*x = PrepareResponse{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareResponse) ProtoMessage() {}
+
+func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
+func (*PrepareResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PrepareResponse) GetReady() []byte {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
 // Failure is the detail of an error: what the caller must answer differently, so that it finds the same sentinels as if the log were its own.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -890,7 +1080,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1092,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1105,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Failure) GetKinds() []Failure_Kind {
@@ -987,10 +1177,19 @@ const file_peer_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x11\n" +
 	"\x0fSegmentsRequest\".\n" +
 	"\x10SegmentsResponse\x12\x1a\n" +
-	"\bsegments\x18\x01 \x03(\fR\bsegments\"\xd7\x02\n" +
+	"\bsegments\x18\x01 \x03(\fR\bsegments\")\n" +
+	"\x11SegmentEndRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x06R\x05epoch\"<\n" +
+	"\x12SegmentEndResponse\x12\x14\n" +
+	"\x05ended\x18\x01 \x01(\bR\x05ended\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\fR\x03end\"*\n" +
+	"\x0ePrepareRequest\x12\x18\n" +
+	"\aprepare\x18\x01 \x01(\fR\aprepare\"'\n" +
+	"\x0fPrepareResponse\x12\x14\n" +
+	"\x05ready\x18\x01 \x01(\fR\x05ready\"\xff\x02\n" +
 	"\aFailure\x123\n" +
 	"\x05kinds\x18\x01 \x03(\x0e2\x1d.ledgerd.peer.v1.Failure.KindR\x05kinds\x12\x10\n" +
-	"\x03lsn\x18\x02 \x01(\x06R\x03lsn\"\x84\x02\n" +
+	"\x03lsn\x18\x02 \x01(\x06R\x03lsn\"\xac\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_SEALED\x10\x01\x12\x10\n" +
@@ -1005,16 +1204,21 @@ const file_peer_proto_rawDesc = "" +
 	"\x12KIND_WRONG_NETWORK\x10\n" +
 	"\x12\x10\n" +
 	"\fKIND_REFUSED\x10\v\x12\x14\n" +
-	"\x10KIND_NOT_SERVING\x10\f2F\n" +
+	"\x10KIND_NOT_SERVING\x10\f\x12\x13\n" +
+	"\x0fKIND_NOT_MEMBER\x10\r\x12\x11\n" +
+	"\rKIND_DIVERGED\x10\x0e2F\n" +
 	"\x06Engine\x12<\n" +
-	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\xb7\x03\n" +
+	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\xdc\x04\n" +
 	"\x03Log\x12I\n" +
 	"\x06Append\x12\x1e.ledgerd.peer.v1.AppendRequest\x1a\x1f.ledgerd.peer.v1.AppendResponse\x12>\n" +
 	"\x04Read\x12\x1c.ledgerd.peer.v1.ReadRequest\x1a\x18.ledgerd.peer.v1.Entries\x12D\n" +
 	"\x06Follow\x12\x1e.ledgerd.peer.v1.FollowRequest\x1a\x18.ledgerd.peer.v1.Entries0\x01\x12C\n" +
 	"\x04Tail\x12\x1c.ledgerd.peer.v1.TailRequest\x1a\x1d.ledgerd.peer.v1.TailResponse\x12I\n" +
 	"\x06Status\x12\x1e.ledgerd.peer.v1.StatusRequest\x1a\x1f.ledgerd.peer.v1.StatusResponse\x12O\n" +
-	"\bSegments\x12 .ledgerd.peer.v1.SegmentsRequest\x1a!.ledgerd.peer.v1.SegmentsResponseB\x1fZ\x1dledgerd/consensus/peer/peerpbb\x06proto3"
+	"\bSegments\x12 .ledgerd.peer.v1.SegmentsRequest\x1a!.ledgerd.peer.v1.SegmentsResponse\x12U\n" +
+	"\n" +
+	"SegmentEnd\x12\".ledgerd.peer.v1.SegmentEndRequest\x1a#.ledgerd.peer.v1.SegmentEndResponse\x12L\n" +
+	"\aPrepare\x12\x1f.ledgerd.peer.v1.PrepareRequest\x1a .ledgerd.peer.v1.PrepareResponseB\x1fZ\x1dledgerd/consensus/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1029,31 +1233,35 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_peer_proto_goTypes = []any{
-	(Failure_Kind)(0),        // 0: ledgerd.peer.v1.Failure.Kind
-	(*Frames)(nil),           // 1: ledgerd.peer.v1.Frames
-	(*Frame)(nil),            // 2: ledgerd.peer.v1.Frame
-	(*Ready)(nil),            // 3: ledgerd.peer.v1.Ready
-	(*AppendRequest)(nil),    // 4: ledgerd.peer.v1.AppendRequest
-	(*AppendResponse)(nil),   // 5: ledgerd.peer.v1.AppendResponse
-	(*ReadRequest)(nil),      // 6: ledgerd.peer.v1.ReadRequest
-	(*FollowRequest)(nil),    // 7: ledgerd.peer.v1.FollowRequest
-	(*Entries)(nil),          // 8: ledgerd.peer.v1.Entries
-	(*TailRequest)(nil),      // 9: ledgerd.peer.v1.TailRequest
-	(*TailResponse)(nil),     // 10: ledgerd.peer.v1.TailResponse
-	(*StatusRequest)(nil),    // 11: ledgerd.peer.v1.StatusRequest
-	(*StatusResponse)(nil),   // 12: ledgerd.peer.v1.StatusResponse
-	(*LogletStatus)(nil),     // 13: ledgerd.peer.v1.LogletStatus
-	(*SegmentsRequest)(nil),  // 14: ledgerd.peer.v1.SegmentsRequest
-	(*SegmentsResponse)(nil), // 15: ledgerd.peer.v1.SegmentsResponse
-	(*Failure)(nil),          // 16: ledgerd.peer.v1.Failure
-	nil,                      // 17: ledgerd.peer.v1.LogletStatus.DetailEntry
+	(Failure_Kind)(0),          // 0: ledgerd.peer.v1.Failure.Kind
+	(*Frames)(nil),             // 1: ledgerd.peer.v1.Frames
+	(*Frame)(nil),              // 2: ledgerd.peer.v1.Frame
+	(*Ready)(nil),              // 3: ledgerd.peer.v1.Ready
+	(*AppendRequest)(nil),      // 4: ledgerd.peer.v1.AppendRequest
+	(*AppendResponse)(nil),     // 5: ledgerd.peer.v1.AppendResponse
+	(*ReadRequest)(nil),        // 6: ledgerd.peer.v1.ReadRequest
+	(*FollowRequest)(nil),      // 7: ledgerd.peer.v1.FollowRequest
+	(*Entries)(nil),            // 8: ledgerd.peer.v1.Entries
+	(*TailRequest)(nil),        // 9: ledgerd.peer.v1.TailRequest
+	(*TailResponse)(nil),       // 10: ledgerd.peer.v1.TailResponse
+	(*StatusRequest)(nil),      // 11: ledgerd.peer.v1.StatusRequest
+	(*StatusResponse)(nil),     // 12: ledgerd.peer.v1.StatusResponse
+	(*LogletStatus)(nil),       // 13: ledgerd.peer.v1.LogletStatus
+	(*SegmentsRequest)(nil),    // 14: ledgerd.peer.v1.SegmentsRequest
+	(*SegmentsResponse)(nil),   // 15: ledgerd.peer.v1.SegmentsResponse
+	(*SegmentEndRequest)(nil),  // 16: ledgerd.peer.v1.SegmentEndRequest
+	(*SegmentEndResponse)(nil), // 17: ledgerd.peer.v1.SegmentEndResponse
+	(*PrepareRequest)(nil),     // 18: ledgerd.peer.v1.PrepareRequest
+	(*PrepareResponse)(nil),    // 19: ledgerd.peer.v1.PrepareResponse
+	(*Failure)(nil),            // 20: ledgerd.peer.v1.Failure
+	nil,                        // 21: ledgerd.peer.v1.LogletStatus.DetailEntry
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: ledgerd.peer.v1.Frames.frames:type_name -> ledgerd.peer.v1.Frame
 	13, // 1: ledgerd.peer.v1.StatusResponse.loglet:type_name -> ledgerd.peer.v1.LogletStatus
-	17, // 2: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
+	21, // 2: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
 	0,  // 3: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
 	1,  // 4: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
 	4,  // 5: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
@@ -1062,15 +1270,19 @@ var file_peer_proto_depIdxs = []int32{
 	9,  // 8: ledgerd.peer.v1.Log.Tail:input_type -> ledgerd.peer.v1.TailRequest
 	11, // 9: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
 	14, // 10: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
-	3,  // 11: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
-	5,  // 12: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
-	8,  // 13: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
-	8,  // 14: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
-	10, // 15: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
-	12, // 16: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
-	15, // 17: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
-	11, // [11:18] is the sub-list for method output_type
-	4,  // [4:11] is the sub-list for method input_type
+	16, // 11: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
+	18, // 12: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
+	3,  // 13: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
+	5,  // 14: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
+	8,  // 15: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
+	8,  // 16: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
+	10, // 17: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
+	12, // 18: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
+	15, // 19: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
+	17, // 20: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
+	19, // 21: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
+	13, // [13:22] is the sub-list for method output_type
+	4,  // [4:13] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1087,7 +1299,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

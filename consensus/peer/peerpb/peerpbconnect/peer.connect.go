@@ -54,6 +54,10 @@ const (
 	LogStatusProcedure = "/ledgerd.peer.v1.Log/Status"
 	// LogSegmentsProcedure is the fully-qualified name of the Log's Segments RPC.
 	LogSegmentsProcedure = "/ledgerd.peer.v1.Log/Segments"
+	// LogSegmentEndProcedure is the fully-qualified name of the Log's SegmentEnd RPC.
+	LogSegmentEndProcedure = "/ledgerd.peer.v1.Log/SegmentEnd"
+	// LogPrepareProcedure is the fully-qualified name of the Log's Prepare RPC.
+	LogPrepareProcedure = "/ledgerd.peer.v1.Log/Prepare"
 )
 
 // EngineClient is a client for the ledgerd.peer.v1.Engine service.
@@ -142,6 +146,10 @@ type LogClient interface {
 	Status(context.Context, *connect.Request[peerpb.StatusRequest]) (*connect.Response[peerpb.StatusResponse], error)
 	// Segments answers with the chain as the called node has stored it.
 	Segments(context.Context, *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error)
+	// SegmentEnd answers how a segment ended, if the called node knows that it has.
+	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
+	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
+	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
 }
 
 // NewLogClient constructs a client for the ledgerd.peer.v1.Log service. By default, it uses the
@@ -191,17 +199,31 @@ func NewLogClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 			connect.WithSchema(logMethods.ByName("Segments")),
 			connect.WithClientOptions(opts...),
 		),
+		segmentEnd: connect.NewClient[peerpb.SegmentEndRequest, peerpb.SegmentEndResponse](
+			httpClient,
+			baseURL+LogSegmentEndProcedure,
+			connect.WithSchema(logMethods.ByName("SegmentEnd")),
+			connect.WithClientOptions(opts...),
+		),
+		prepare: connect.NewClient[peerpb.PrepareRequest, peerpb.PrepareResponse](
+			httpClient,
+			baseURL+LogPrepareProcedure,
+			connect.WithSchema(logMethods.ByName("Prepare")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // logClient implements LogClient.
 type logClient struct {
-	append   *connect.Client[peerpb.AppendRequest, peerpb.AppendResponse]
-	read     *connect.Client[peerpb.ReadRequest, peerpb.Entries]
-	follow   *connect.Client[peerpb.FollowRequest, peerpb.Entries]
-	tail     *connect.Client[peerpb.TailRequest, peerpb.TailResponse]
-	status   *connect.Client[peerpb.StatusRequest, peerpb.StatusResponse]
-	segments *connect.Client[peerpb.SegmentsRequest, peerpb.SegmentsResponse]
+	append     *connect.Client[peerpb.AppendRequest, peerpb.AppendResponse]
+	read       *connect.Client[peerpb.ReadRequest, peerpb.Entries]
+	follow     *connect.Client[peerpb.FollowRequest, peerpb.Entries]
+	tail       *connect.Client[peerpb.TailRequest, peerpb.TailResponse]
+	status     *connect.Client[peerpb.StatusRequest, peerpb.StatusResponse]
+	segments   *connect.Client[peerpb.SegmentsRequest, peerpb.SegmentsResponse]
+	segmentEnd *connect.Client[peerpb.SegmentEndRequest, peerpb.SegmentEndResponse]
+	prepare    *connect.Client[peerpb.PrepareRequest, peerpb.PrepareResponse]
 }
 
 // Append calls ledgerd.peer.v1.Log.Append.
@@ -234,6 +256,16 @@ func (c *logClient) Segments(ctx context.Context, req *connect.Request[peerpb.Se
 	return c.segments.CallUnary(ctx, req)
 }
 
+// SegmentEnd calls ledgerd.peer.v1.Log.SegmentEnd.
+func (c *logClient) SegmentEnd(ctx context.Context, req *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error) {
+	return c.segmentEnd.CallUnary(ctx, req)
+}
+
+// Prepare calls ledgerd.peer.v1.Log.Prepare.
+func (c *logClient) Prepare(ctx context.Context, req *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
+	return c.prepare.CallUnary(ctx, req)
+}
+
 // LogHandler is an implementation of the ledgerd.peer.v1.Log service.
 type LogHandler interface {
 	// Append orders a record as if it had been appended on the called node, and answers when it is in. Calling again with the same record is safe.
@@ -248,6 +280,10 @@ type LogHandler interface {
 	Status(context.Context, *connect.Request[peerpb.StatusRequest]) (*connect.Response[peerpb.StatusResponse], error)
 	// Segments answers with the chain as the called node has stored it.
 	Segments(context.Context, *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error)
+	// SegmentEnd answers how a segment ended, if the called node knows that it has.
+	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
+	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
+	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
 }
 
 // NewLogHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -293,6 +329,18 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 		connect.WithSchema(logMethods.ByName("Segments")),
 		connect.WithHandlerOptions(opts...),
 	)
+	logSegmentEndHandler := connect.NewUnaryHandler(
+		LogSegmentEndProcedure,
+		svc.SegmentEnd,
+		connect.WithSchema(logMethods.ByName("SegmentEnd")),
+		connect.WithHandlerOptions(opts...),
+	)
+	logPrepareHandler := connect.NewUnaryHandler(
+		LogPrepareProcedure,
+		svc.Prepare,
+		connect.WithSchema(logMethods.ByName("Prepare")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/ledgerd.peer.v1.Log/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LogAppendProcedure:
@@ -307,6 +355,10 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 			logStatusHandler.ServeHTTP(w, r)
 		case LogSegmentsProcedure:
 			logSegmentsHandler.ServeHTTP(w, r)
+		case LogSegmentEndProcedure:
+			logSegmentEndHandler.ServeHTTP(w, r)
+		case LogPrepareProcedure:
+			logPrepareHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -338,4 +390,12 @@ func (UnimplementedLogHandler) Status(context.Context, *connect.Request[peerpb.S
 
 func (UnimplementedLogHandler) Segments(context.Context, *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.Segments is not implemented"))
+}
+
+func (UnimplementedLogHandler) SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.SegmentEnd is not implemented"))
+}
+
+func (UnimplementedLogHandler) Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.Prepare is not implemented"))
 }

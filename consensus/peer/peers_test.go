@@ -1,0 +1,270 @@
+package peer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"ledgerd/consensus"
+	"ledgerd/consensus/local"
+	"ledgerd/consensus/peer/peerpb"
+)
+
+// A taking log has what a log that takes part in reconfigurations has.
+type taking struct {
+	Log
+	end     func(consensus.Epoch) (consensus.SegmentEnd, bool, error)
+	prepare func(consensus.Prepare) (consensus.Ready, error)
+	follows bool
+}
+
+func (l *taking) SegmentEnd(_ context.Context, epoch consensus.Epoch) (consensus.SegmentEnd, bool, error) {
+	return l.end(epoch)
+}
+
+func (l *taking) Prepare(_ context.Context, p consensus.Prepare) (consensus.Ready, error) {
+	return l.prepare(p)
+}
+
+func (l *taking) Orders() bool { return !l.follows }
+
+// sealedLog is a log whose first segment has ended, and how.
+func sealedLog(t testing.TB) (*consensus.VirtualLog, consensus.Request, consensus.SegmentEnd) {
+	t.Helper()
+	spec := consensus.Spec{Engine: local.Name, Admins: []ed25519.PublicKey{publicOf(90)}, Threshold: 1}
+	v, err := consensus.Open(context.Background(), consensus.Options{
+		NetworkID: testNetwork, Genesis: spec,
+		Engines: map[string]consensus.Engine{local.Name: local.Engine(local.Options{})},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, v.Close()) })
+	appendAll(t, v, 1, 3)
+	q := consensus.Request{NetworkID: testNetwork, Epoch: 2, Spec: spec, NotAfter: 100}
+	seal := consensus.Seal{Request: q, Signatures: []consensus.Signature{q.Sign(testKey(90))}}
+	lsn, err := v.Append(context.Background(), seal.Record())
+	require.NoError(t, err)
+	entries, err := v.Read(context.Background(), lsn, lsn+1)
+	require.NoError(t, err)
+	return v, q, consensus.SegmentEnd{Seal: entries[0], Proof: []byte("proof")}
+}
+
+func TestSegmentEnd(t *testing.T) {
+	v, _, end := sealedLog(t)
+	seg := v.Segments()[0]
+	c := newCluster(t, 4, nil)
+	seg.Spec.Members = c.members()[:3] // the fourth is only known
+	ctx := testContext(t)
+	peers := c.nodes[1].Peers(func() []consensus.Member { return c.members()[3:] })
+	unknown := func(consensus.Epoch) (consensus.SegmentEnd, bool, error) { return consensus.SegmentEnd{}, false, nil }
+	serve := func(id uint64, end func(consensus.Epoch) (consensus.SegmentEnd, bool, error)) {
+		c.nodes[id].Serve(&taking{Log: v, end: end})
+	}
+	knows := func(e consensus.Epoch) (consensus.SegmentEnd, bool, error) { return end, e == 1, nil }
+
+	_, ok, err := peers.SegmentEnd(ctx, seg)
+	require.ErrorIs(t, err, ErrNotServing, "nobody serves")
+	require.False(t, ok)
+	c.nodes[2].Serve(plain{v})
+	_, _, err = peers.SegmentEnd(ctx, seg)
+	require.ErrorIs(t, err, ErrNotServing, "a log that cannot tell is no answer")
+
+	serve(2, unknown)
+	_, ok, err = peers.SegmentEnd(ctx, seg)
+	require.NoError(t, err, "one answer is enough")
+	require.False(t, ok)
+	serve(3, knows)
+	got, ok, err := peers.SegmentEnd(ctx, seg)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, end, got)
+	serve(3, unknown)
+	serve(4, knows)
+	got, ok, err = peers.SegmentEnd(ctx, seg)
+	require.NoError(t, err)
+	require.True(t, ok, "no member, but known")
+	require.Equal(t, end, got)
+
+	// What does not end the segment is no answer.
+	forged := end
+	forged.Seal.Record.Payload = append([]byte(nil), end.Seal.Record.Payload...)
+	forged.Seal.Record.Payload[len(forged.Seal.Record.Payload)-6]++
+	for name, bad := range map[string]consensus.SegmentEnd{"forged": forged, "of another epoch": {Seal: with(end.Seal, func(e *consensus.Entry) { e.Epoch = 2 })}} {
+		serve(4, func(consensus.Epoch) (consensus.SegmentEnd, bool, error) { return bad, true, nil })
+		_, ok, err = peers.SegmentEnd(ctx, seg)
+		require.NoError(t, err, name)
+		require.False(t, ok, name)
+		c.nodes[2].Serve(nil)
+		c.nodes[3].Serve(nil)
+		_, _, err = peers.SegmentEnd(ctx, seg)
+		require.ErrorContains(t, err, "no sense", name)
+		require.NotErrorIs(t, err, consensus.ErrInvalid, name)
+		serve(2, unknown)
+	}
+
+	// One that does not answer does not stand in the way of one that knows, and at the end of the time the others' answers count.
+	hang := make(chan struct{})
+	defer close(hang)
+	serve(3, func(consensus.Epoch) (consensus.SegmentEnd, bool, error) {
+		<-hang
+		return consensus.SegmentEnd{}, false, nil
+	})
+	serve(4, knows)
+	_, ok, err = peers.SegmentEnd(ctx, seg)
+	require.NoError(t, err)
+	require.True(t, ok)
+	serve(4, unknown)
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	_, ok, err = peers.SegmentEnd(short, seg)
+	require.NoError(t, err)
+	require.False(t, ok)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, _, err = peers.SegmentEnd(ended, seg)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func with(e consensus.Entry, change func(*consensus.Entry)) consensus.Entry {
+	change(&e)
+	return e
+}
+
+func TestPrepare(t *testing.T) {
+	v, q, _ := sealedLog(t)
+	c := newCluster(t, 2, nil)
+	ctx := testContext(t)
+	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
+	m := c.members()[1]
+	asked := consensus.Prepare{Request: q, Signatures: []consensus.Signature{q.Sign(testKey(90))}, At: 3}
+	sign := func(key uint64, p consensus.Prepare) consensus.Ready {
+		return consensus.SignReady(testKey(key), p.Request.Hash(), p.At, consensus.Digest{1}, consensus.Digest{2}, 3)
+	}
+	var got consensus.Prepare
+	answer := func(p consensus.Prepare) (consensus.Ready, error) { got = p; return sign(2, p), nil }
+	c.nodes[2].Serve(&taking{Log: v, prepare: func(p consensus.Prepare) (consensus.Ready, error) { return answer(p) }})
+
+	ready, err := peers.Prepare(ctx, m, asked)
+	require.NoError(t, err)
+	require.Equal(t, sign(2, asked), ready)
+	require.Equal(t, asked.Encode(), got.Encode())
+
+	later := asked
+	later.At++
+	other := asked
+	other.Request.NotAfter++
+	for name, lie := range map[string]func(consensus.Prepare) (consensus.Ready, error){
+		"another's":       func(p consensus.Prepare) (consensus.Ready, error) { return sign(1, p), nil },
+		"of another lsn":  func(consensus.Prepare) (consensus.Ready, error) { return sign(2, later), nil },
+		"another request": func(consensus.Prepare) (consensus.Ready, error) { return sign(2, other), nil },
+		"none":            func(consensus.Prepare) (consensus.Ready, error) { return consensus.Ready{}, nil },
+	} {
+		answer = lie
+		_, err = peers.Prepare(ctx, m, asked)
+		require.ErrorContains(t, err, "no sense", name)
+	}
+	for _, kind := range []error{consensus.ErrNotMember, consensus.ErrDiverged, consensus.ErrUnwritten, consensus.ErrInvalid} {
+		answer = func(consensus.Prepare) (consensus.Ready, error) {
+			return consensus.Ready{}, fmt.Errorf("prepare: %w", kind)
+		}
+		_, err = peers.Prepare(ctx, m, asked)
+		require.ErrorIs(t, err, kind)
+	}
+	_, err = peers.Prepare(ctx, c.members()[0], asked)
+	require.ErrorIs(t, err, consensus.ErrInvalid, "oneself")
+	c.nodes[2].Serve(plain{v})
+	_, err = peers.Prepare(ctx, m, asked)
+	require.ErrorIs(t, err, ErrNotServing)
+	p, err := c.nodes[1].logPeer(m)
+	require.NoError(t, err)
+	c.nodes[2].Serve(&taking{Log: v})
+	_, err = p.client.Prepare(ctx, connect.NewRequest(&peerpb.PrepareRequest{Prepare: []byte("nonsense")}))
+	require.ErrorIs(t, fromWire(err), consensus.ErrInvalid, "before the log sees it")
+}
+
+func TestStatusOfOne(t *testing.T) {
+	c, v, _ := logCluster(t, nil)
+	ctx := testContext(t)
+	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
+	status, err := peers.Status(ctx, c.members()[2])
+	require.NoError(t, err)
+	require.Equal(t, v.Status(), status)
+	_, err = peers.Status(ctx, c.members()[0])
+	require.ErrorIs(t, err, consensus.ErrInvalid, "oneself")
+	_, err = peers.Status(ctx, consensus.Member{ID: 3})
+	require.ErrorIs(t, err, consensus.ErrInvalid, "no key")
+	c.nodes[3].Serve(nil)
+	_, err = peers.Status(ctx, c.members()[2])
+	require.ErrorIs(t, err, ErrNotServing, "and no other is asked")
+	require.NoError(t, c.nodes[1].Close())
+	_, err = peers.Status(ctx, c.members()[1])
+	require.ErrorIs(t, err, consensus.ErrClosed)
+	require.ErrorIs(t, err, ErrNotServing)
+}
+
+// TestFollowOne: one node is followed, and no other takes its place.
+func TestFollowOne(t *testing.T) {
+	c, v, _ := logCluster(t, nil)
+	ctx := testContext(t)
+	appendAll(t, v, 1, 10)
+	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
+	enough := errors.New("enough")
+	next := consensus.LSN(4)
+	err := peers.Follow(ctx, c.members()[1], next, func(entries []consensus.Entry) error {
+		for _, e := range entries {
+			require.Equal(t, next, e.LSN)
+			next++
+		}
+		if next > 10 {
+			return enough
+		}
+		return nil
+	})
+	require.Equal(t, enough, err, "as it is")
+	err = peers.Follow(ctx, c.members()[1], 10, func([]consensus.Entry) error { c.nodes[2].Serve(nil); return nil })
+	require.ErrorIs(t, err, ErrNotServing)
+	require.NoError(t, v.Trim(ctx, 5))
+	err = peers.Follow(ctx, c.members()[2], 5, func([]consensus.Entry) error { return enough })
+	require.ErrorIs(t, err, consensus.ErrTrimmed)
+	err = peers.Follow(ctx, c.members()[0], 5, nil)
+	require.ErrorIs(t, err, consensus.ErrInvalid)
+}
+
+// TestFollowersTakeNothing: what is appended at a node that follows goes to one that orders, and not round in circles.
+func TestFollowersTakeNothing(t *testing.T) {
+	c, v, client := logCluster(t, nil)
+	ctx := testContext(t)
+	var passed atomic.Int64
+	follower := &shaky{Log: v, answer: func(int64, consensus.LSN, error) (consensus.LSN, error) {
+		passed.Add(1)
+		return 0, consensus.ErrUnknownFate
+	}}
+	c.nodes[2].Serve(&taking{Log: follower, follows: true})
+	only := c.nodes[1].Peers(func() []consensus.Member { return nil })
+	for n := uint64(1); n <= 3; n++ {
+		lsn, err := client.Append(ctx, record(n))
+		require.NoError(t, err)
+		require.Equal(t, consensus.LSN(n), lsn)
+	}
+	_, err := only.Tail(ctx, c.members()[1:2], consensus.Consistent)
+	require.ErrorIs(t, err, ErrNotServing)
+	tail, err := only.Tail(ctx, c.members()[1:2], consensus.Fast)
+	require.NoError(t, err)
+	require.Equal(t, consensus.LSN(4), tail)
+	tail, err = only.Tail(ctx, c.members(), consensus.Consistent)
+	require.NoError(t, err)
+	require.Equal(t, consensus.LSN(4), tail)
+	require.Zero(t, passed.Load())
+	lsn, err := only.Append(ctx, c.members(), record(4))
+	require.NoError(t, err)
+	require.Equal(t, consensus.LSN(4), lsn)
+}
+
+// A plain log has the methods of a Log, and no others.
+type plain struct{ Log }
