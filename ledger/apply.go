@@ -151,12 +151,18 @@ func (l *Ledger) execute(done *executed, result *BatchResult, e consensus.Entry,
 	}
 	done.block, done.receipts, done.logs = out.Block, out.Receipts, out.Logs
 	result.Header = out.Block.Header()
-	l.exec.head = result.Header
 	l.unwritten.Store(out.Block.Hash(), result.Header)
+	l.setNewest(result.Header)
 	took := time.Since(start)
 	l.exec.debt += took
 	l.metrics.execution.Observe(took.Seconds())
 	return nil
+}
+
+// setNewest makes h what the next block is executed on. The caller holds exec, or is alone.
+func (l *Ledger) setNewest(h *types.Header) {
+	l.exec.head = h
+	l.newest.Store(h)
 }
 
 // commit moves the state that made block into the trie layers.

@@ -106,10 +106,11 @@ type Ledger struct {
 	pool     *txpool.Pool
 	metrics  *metrics
 
-	player  atomic.Pointer[view.Player] // set while Run runs
-	head    atomic.Pointer[types.Header]
-	applied atomic.Uint64 // LSN; written under exec
-	durable atomic.Uint64 // LSN
+	player  atomic.Pointer[view.Player]  // set while Run runs
+	head    atomic.Pointer[types.Header] // the published one
+	newest  atomic.Pointer[types.Header] // of the newest executed block: exec.head, for those who do not hold exec
+	applied atomic.Uint64                // LSN; written under exec, after newest
+	durable atomic.Uint64                // LSN
 	heads   event.FeedOf[HeadEvent]
 	recent  recentBlocks
 
@@ -121,7 +122,7 @@ type Ledger struct {
 	// the player, the periodic flush and Close.
 	exec struct {
 		sync.Mutex
-		head    *types.Header // of the newest executed block
+		head    *types.Header // of the newest executed block; set by setNewest
 		debt    time.Duration // execution since the state was last flushed
 		flushed time.Time
 		closed  bool

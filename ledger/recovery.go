@@ -33,7 +33,8 @@ func (l *Ledger) recover() error {
 		}
 		base = parent
 	}
-	l.exec.head, l.exec.flushed = base, time.Now()
+	l.setNewest(base)
+	l.exec.flushed = time.Now()
 	if err := l.replay(base, head.Number.Uint64()); err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (l *Ledger) replayBlock(block *types.Block) error {
 	if err := l.commit(st, block); err != nil {
 		return err
 	}
-	l.exec.head = block.Header()
+	l.setNewest(block.Header())
 	l.exec.debt += time.Since(start)
 	return nil
 }
