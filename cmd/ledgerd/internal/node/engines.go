@@ -12,6 +12,7 @@ import (
 	"ledgerd/consensus"
 	"ledgerd/consensus/local"
 	"ledgerd/consensus/raft"
+	"ledgerd/ledger"
 	"ledgerd/ledger/genesis"
 )
 
@@ -45,20 +46,34 @@ func (e raftEngine) Open(ctx context.Context, store *consensus.Store, seg consen
 	if n.peers == nil {
 		return nil, fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", consensus.ErrNotMember)
 	}
-	self, err := memberOf(seg.Spec.Members, n.peers.key)
+	self, err := memberOf(seg.Spec.Members, n.peers.publicKey())
 	if err != nil {
 		return nil, err
 	}
-	opts := raft.Options{Self: self.ID, Applied: n.applied}
-	if len(seg.Spec.Members) > 1 {
-		opts.Transport, opts.Fetcher = n.peers.join(seg)
-	}
+	opts := raft.Options{Self: self.ID, Applied: n.applied, Transport: transport{n.peers.node}, Fetcher: n.peers.client}
 	return raft.Engine(opts).Open(ctx, store, seg)
 }
 
 // Prepare implements consensus.Engine.
 func (e raftEngine) Prepare(ctx context.Context, store *consensus.Store, next consensus.Segment) error {
-	return nil
+	if e.n.peers == nil {
+		return fmt.Errorf("%w: this node has no peers", consensus.ErrNotMember)
+	}
+	return raft.Engine(raft.Options{Transport: transport{e.n.peers.node}}).Prepare(ctx, store, next)
+}
+
+// application is what the log has to know of the ledger, which is opened after it.
+func (n *Node) application() consensus.Application {
+	return consensus.Application{
+		Applied: n.applied,
+		Fingerprint: func(lsn consensus.LSN) (consensus.Digest, error) {
+			if l := n.opened.Load(); l != nil {
+				return l.Fingerprint(lsn)
+			}
+			return consensus.Digest{}, fmt.Errorf("the ledger is not open yet: %w", consensus.ErrUnwritten)
+		},
+		Rules: ledger.Rules,
+	}
 }
 
 // applied is how far this node's ledger has come; 0 while it is being opened, so that a node which still has everything to
@@ -115,3 +130,6 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 	}
 	return errors.Join(store.Vouch(1), store.Close())
 }
+
+// observer opens the loglet of a segment that this node does not order in.
+func (n *Node) observer() consensus.Engine { return nil }

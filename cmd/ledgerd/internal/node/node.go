@@ -83,6 +83,7 @@ type Node struct {
 	opened   atomic.Pointer[ledger.Ledger] // ledger, for the engine, which is open before
 	rpc      *rpc.Server
 
+	failed   chan error // holds why the node must end, once it must
 	listener net.Listener
 	metrics  net.Listener // nil if there is no operator's listener
 	closers  []func() error
@@ -95,7 +96,7 @@ type Node struct {
 // ErrListen; ErrUnknownEngine.
 func Open(ctx context.Context, opts Options) (*Node, error) {
 	opts.ensureDefaults()
-	n := &Node{opts: opts, registry: newRegistry(opts)}
+	n := newNode(opts)
 	openStorage := func(ctx context.Context) error { return n.openStorage(ctx, n.engines()) }
 	for _, step := range []func(context.Context) error{n.place, n.openPeers, openStorage, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
@@ -103,6 +104,18 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 		}
 	}
 	return n, nil
+}
+
+func newNode(opts Options) *Node {
+	return &Node{opts: opts, registry: newRegistry(opts), failed: make(chan error, 1)}
+}
+
+// fail makes Run return.
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
 }
 
 // places says where the node's data go.
@@ -172,17 +185,21 @@ func (n *Node) openStorage(ctx context.Context, engines map[string]consensus.Eng
 	if err != nil {
 		return err
 	}
-	n.log, err = consensus.Open(ctx, consensus.Options{
-		FS:         n.at.fs,
-		Dir:        n.at.log,
-		NetworkID:  id,
-		Genesis:    g.Spec(),
-		Window:     int(g.Ledgerd.DedupWindow),
-		Engines:    engines,
-		Logger:     logger.With("part", "log"),
-		Registerer: n.registry,
-		OnFatal:    n.opts.Fatal,
-	})
+	opts := consensus.Options{
+		FS:          n.at.fs,
+		Dir:         n.at.log,
+		NetworkID:   id,
+		Genesis:     g.Spec(),
+		Window:      int(g.Ledgerd.DedupWindow),
+		Engines:     engines,
+		Application: n.application(),
+		Logger:      logger.With("part", "log"),
+		Registerer:  n.registry,
+		OnFatal:     n.opts.Fatal,
+		OnDiverged:  n.fail,
+	}
+	n.logPeers(&opts)
+	n.log, err = consensus.Open(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -361,6 +378,14 @@ func (n *Node) serveRequests(ctx context.Context, started func()) error {
 	if n.metrics != nil {
 		g.Go(func() error { return n.serveOperator(ctx) })
 	}
+	g.Go(func() error {
+		select {
+		case err := <-n.failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	g.Go(func() error {
 		if err := n.catchUp(ctx); err != nil {
 			if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,18 +20,21 @@ import (
 
 // peers are the other nodes, seen from this one: who they are, and the listener for them.
 type peers struct {
-	key       ed25519.PublicKey // of this node
+	key       ed25519.PrivateKey // of this node
+	observers []ed25519.PublicKey
+	bootstrap []consensus.Member
 	directory *peer.Directory
 	node      *peer.Node // nil if this node has no peers
-	// client asks the other members of the segment that orders; nil while there are none.
-	client atomic.Pointer[peer.LogClient]
+	all       *peer.Peers
+	client    *peer.LogClient
+	chain     atomic.Pointer[[]consensus.Segment]
 }
 
 // openPeers takes the listener for the other nodes, if the members' list gives this node an address or the configuration does.
 // Nothing is served on it but the engine's frames, until the log is open.
 func (n *Node) openPeers(context.Context) error {
-	members := n.opts.Genesis.Spec().Members
-	if n.opts.Home == "" || len(members) == 0 {
+	first := n.opts.Genesis.Spec()
+	if n.opts.Home == "" || len(first.Members) == 0 {
 		return nil
 	}
 	key, err := home.ReadNodeKey(n.opts.Home.NodeKey())
@@ -41,49 +45,73 @@ func (n *Node) openPeers(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.peers = &peers{key: key.Public().(ed25519.PublicKey), directory: peer.NewDirectory()}
-	// A key that is no member's is told when the engine opens, which knows the members of today.
-	self, _ := memberOf(members, n.peers.key)
-	address := cmp.Or(n.opts.Config.Peer.Listen, self.PeerAddress)
-	if address == "" {
-		return nil
-	}
-	// Until the stored chain is known, which may be in another epoch by now, those of the first one are no strangers.
-	first := consensus.Request{NetworkID: id, Epoch: 1, Spec: n.opts.Genesis.Spec()}
-	n.peers.directory.Set(peer.View{Segments: []consensus.Segment{{
-		Network: id, Epoch: 1, Base: 1, Identity: consensus.EpochIdentity(id, 1, first.Hash(), 0), Spec: first.Spec,
-	}}})
-	n.peers.node, err = peer.Listen(peer.Options{
-		Key: key, Network: id, Roster: n.peers.directory, Address: address,
+	p := &peers{key: key, directory: peer.NewDirectory()}
+	// Until the stored chain is known, which may be in another epoch by now, the members of the first one are no strangers.
+	begin := consensus.Request{NetworkID: id, Epoch: 1, Spec: first}.Segment()
+	begin.Base = 1
+	p.follow([]consensus.Segment{begin}, nil)
+	self, _ := first.Member(p.publicKey())
+	address := cmp.Or(n.opts.Config.Peer.Listen, self.PeerAddress, anyLoopback)
+	p.node, err = peer.Listen(peer.Options{
+		Key: key, Network: id, Roster: p.directory, Address: address,
 		Logger: n.opts.Logger.With("part", "peer"), Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("%w on %s (peer.listen): %w", ErrListen, address, err)
 	}
-	n.onClose(n.peers.node.Close)
-	n.opts.Logger.Info("peers", "listen", n.peers.node.Addr().String(), "nodeKey", fmt.Sprintf("%x", []byte(n.peers.key)))
+	n.peers = p
+	n.onClose(p.node.Close)
+	p.all, p.client = p.node.Peers(p.known), p.node.LogClient(p.known)
+	n.opts.Logger.Info("peers", "listen", p.node.Addr().String(), "nodeKey", fmt.Sprintf("%x", []byte(p.publicKey())))
 	return nil
+}
+
+// anyLoopback is where a node listens that no members' list and no setting gives an address: nobody has to reach it, it asks.
+const anyLoopback = "127.0.0.1:0"
+
+func (p *peers) publicKey() ed25519.PublicKey { return p.key.Public().(ed25519.PublicKey) }
+
+// follow lets those in, and only those, who have to do with the chain as it is now.
+func (p *peers) follow(chain, prepared []consensus.Segment) {
+	p.chain.Store(&chain)
+	p.directory.Set(peer.View{Segments: chain, Prepared: prepared, Observers: p.observers})
+}
+
+// known are the nodes that may be asked: the members of the newest segment, those of the segments before it, and those that the configuration names.
+func (p *peers) known() []consensus.Member {
+	var all []consensus.Member
+	seen := make(map[string]bool)
+	add := func(members []consensus.Member) {
+		for _, m := range members {
+			if !seen[string(m.NodeKey)] {
+				seen[string(m.NodeKey)] = true
+				all = append(all, m)
+			}
+		}
+	}
+	for _, seg := range slices.Backward(*p.chain.Load()) {
+		add(seg.Spec.Members)
+	}
+	add(p.bootstrap)
+	return all
 }
 
 // serveLog lets the other nodes read the log that has been opened, and append to it.
 func (n *Node) serveLog() {
-	if n.peers == nil || n.peers.node == nil {
+	if n.peers == nil {
 		return
 	}
-	n.peers.directory.Set(peer.View{Segments: n.log.Segments()})
 	n.peers.node.Serve(n.log)
 	n.onClose(func() error { n.peers.node.Serve(nil); return nil })
 }
 
-// join returns what an engine needs of the members of a segment, and lets them in.
-func (p *peers) join(seg consensus.Segment) (raft.Transport, raft.Fetcher) {
-	if p.node == nil {
-		return nil, nil
+// logPeers sets what the log has to know of the other nodes.
+func (n *Node) logPeers(o *consensus.Options) {
+	if n.peers == nil {
+		return
 	}
-	p.directory.Set(peer.View{Segments: []consensus.Segment{seg}})
-	client := p.node.LogClient(func() []consensus.Member { return seg.Spec.Members })
-	p.client.Store(client)
-	return transport{p.node}, client
+	o.Self, o.Peers, o.OnChain = n.peers.key, n.peers.all, n.peers.follow
+	o.Observe = n.observer()
 }
 
 // transport is a peer.Node as raft wants it.
@@ -116,10 +144,10 @@ func (l sharedLog) Status() consensus.Status {
 		return s
 	}
 	var detail map[string]string
-	if client := l.peers.client.Load(); client != nil {
+	if m, ok := l.member(leader); ok {
 		ctx, cancel := context.WithTimeout(context.Background(), askLeader)
 		defer cancel()
-		if theirs, err := client.Status(ctx, leader); err == nil && theirs.Epoch == s.Epoch {
+		if theirs, err := l.peers.all.Status(ctx, m); err == nil && theirs.Epoch == s.Epoch {
 			detail = theirs.Loglet.Detail
 		}
 	}
@@ -134,6 +162,12 @@ func (l sharedLog) Status() consensus.Status {
 		}
 	}
 	return s
+}
+
+// member returns the member of the newest segment that has an id.
+func (l sharedLog) member(id uint64) (consensus.Member, bool) {
+	segments := l.Segments()
+	return segments[len(segments)-1].Spec.MemberByID(id)
 }
 
 // How raft's status speaks of a member: the key is this and its id.

@@ -33,7 +33,7 @@ type Verification struct {
 // Errors: as of Open; consensus.ErrTrimmed if the log does not reach back to its beginning.
 func Verify(ctx context.Context, opts Options, progress func(done, total uint64)) (v Verification, err error) {
 	opts.ensureDefaults()
-	n := &Node{opts: opts, registry: newRegistry(opts)}
+	n := newNode(opts)
 	defer func() { err = errors.Join(err, n.Close()) }()
 	engines := make(map[string]consensus.Engine)
 	for _, name := range EngineNames() {
@@ -54,7 +54,7 @@ func Verify(ctx context.Context, opts Options, progress func(done, total uint64)
 	}
 	n.onClose(func() error { return os.RemoveAll(dir) })
 
-	fresh := &Node{opts: opts, registry: newRegistry(opts)} // with metrics of its own
+	fresh := newNode(opts) // with metrics of its own
 	replayed, err := ledger.Open(dir, opts.Genesis, fresh.ledgerOptions())
 	if err != nil {
 		return v, err
