@@ -25,13 +25,14 @@ type BatchResult struct {
 	Published <-chan struct{}
 }
 
-// executed is a block on its way from execution to the store.
+// executed is what became of an entry, on its way from execution to the store: a block, skipped transactions, other parameters, or nothing at all.
 type executed struct {
 	lsn       consensus.LSN
 	block     *types.Block // nil if nothing was included
 	receipts  types.Receipts
 	logs      []*types.Log
 	skipped   []txpool.Skipped
+	next      *Parameters // of the blocks after this one; nil: no change
 	published chan struct{}
 }
 
@@ -129,6 +130,9 @@ func (l *Ledger) takePreparation(e consensus.Entry) *preparation {
 // execute makes the block of one entry and commits its state to the trie layers. The caller holds exec.
 func (l *Ledger) execute(done *executed, result *BatchResult, e consensus.Entry, txs []*types.Transaction) error {
 	start := time.Now()
+	if err := l.enter(e.Epoch); err != nil {
+		return err
+	}
 	parent := l.exec.head
 	st, err := state.New(parent.Root, l.store.live)
 	if err != nil {
@@ -178,9 +182,15 @@ func (l *Ledger) commit(st *state.StateDB, block *types.Block) error {
 	return nil
 }
 
-// Advance implements view.View.
+// Advance implements view.View. One of the entries that are not the ledger's may be a Seal: what comes after it has other parameters.
 func (l *Ledger) Advance(lsn consensus.LSN) {
 	l.exec.Lock()
 	defer l.exec.Unlock()
+	if l.exec.closed {
+		return
+	}
+	if err := l.enterAt(lsn); err != nil {
+		l.opts.Logger.Error("enter segment", "lsn", uint64(lsn), "err", err) // the next entry that needs it stops the view
+	}
 	l.applied.Store(max(l.applied.Load(), uint64(lsn)))
 }

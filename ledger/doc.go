@@ -31,4 +31,7 @@
 //     seconds, and bounds how far the log may be trimmed.
 //  6. A read never mixes states: WithState checks the error that go-ethereum keeps aside when a trie layer goes stale,
 //     and runs the read again on the historic state.
+//  7. What a block has of the ledger's parameters (gas limit, base fee, coinbase) is what its parent has, with the changes of the log's segments
+//     that began between the two. The header holds it, so that no block needs the log's chain twice; and the pool and RPC go by what the next
+//     block will have, which may be known before there is one.
 package ledger

@@ -51,7 +51,7 @@ func prevRandao(parent common.Hash, lsn consensus.LSN) common.Hash {
 	return crypto.Keccak256Hash(parent[:], binary.BigEndian.AppendUint64(nil, uint64(lsn)))
 }
 
-// envOf derives everything that a block takes from the log and from its parent (invariant 1).
+// envOf derives everything that a block takes from the log and from its parent (invariant 1). The caller holds exec, in the epoch of e.
 func (l *Ledger) envOf(parent *types.Header, e consensus.Entry) vm.Env {
 	seconds := e.UnixMilli / 1000
 	earliest := parent.Time
@@ -63,9 +63,9 @@ func (l *Ledger) envOf(parent *types.Header, e consensus.Entry) vm.Env {
 		Number:     parent.Number.Uint64() + 1,
 		Time:       max(seconds, earliest),
 		ParentHash: parent.Hash(),
-		GasLimit:   l.genesis.GasLimit,
-		BaseFee:    l.genesis.FixedBaseFee(),
-		Coinbase:   l.genesis.Coinbase,
+		GasLimit:   l.exec.parameters.GasLimit,
+		BaseFee:    l.exec.parameters.BaseFee,
+		Coinbase:   l.exec.parameters.Coinbase,
 		PrevRandao: prevRandao(parent.Hash(), e.LSN),
 		BeaconRoot: common.Hash(e.Digest),
 		Extra:      encodeExtra(position),

@@ -111,6 +111,7 @@ type Ledger struct {
 	newest  atomic.Pointer[types.Header] // of the newest executed block: exec.head, for those who do not hold exec
 	applied atomic.Uint64                // LSN; written under exec, after newest
 	durable atomic.Uint64                // LSN
+	next    atomic.Pointer[Parameters]   // of the block after head; changed by the writer, in its order
 	heads   event.FeedOf[HeadEvent]
 	recent  recentBlocks
 
@@ -126,6 +127,10 @@ type Ledger struct {
 		debt    time.Duration // execution since the state was last flushed
 		flushed time.Time
 		closed  bool
+
+		parameters Parameters                 // of the next block
+		epoch      consensus.Epoch            // whose parameters they are
+		segments   func() []consensus.Segment // the chain of the log that Run plays; nil before
 	}
 	writer writer
 }
@@ -229,6 +234,8 @@ type Log interface {
 	view.Log
 	DigestAt(ctx context.Context, lsn consensus.LSN) (consensus.Digest, error)
 	Trimmed() consensus.LSN
+	// Segments returns the chain, by epoch from 1, with the segment of every entry that can be read.
+	Segments() []consensus.Segment
 }
 
 // attach checks that log is the one that this ledger was made from.
@@ -254,7 +261,25 @@ func (l *Ledger) attach(ctx context.Context, log Log) (*view.Player, error) {
 				ErrDivergence, position.LSN, digest, l.CurrentHeader().Number, *l.CurrentHeader().ParentBeaconRoot)
 		}
 	}
+	if err := l.enterChain(ctx, log, applied); err != nil {
+		return nil, err
+	}
 	return view.NewPlayer(log, App, l, view.Options{Logger: l.opts.Logger, Registerer: l.opts.Registerer})
+}
+
+// enterChain has the ledger go by the log's chain of segments from the entry after applied on.
+func (l *Ledger) enterChain(ctx context.Context, log Log, applied consensus.LSN) error {
+	l.exec.Lock()
+	defer l.exec.Unlock()
+	l.exec.segments = log.Segments
+	if err := l.enterAt(applied); err != nil {
+		return err
+	}
+	next := l.exec.parameters // also if they are those of the head: after a Restore the pool does not know them
+	if err := l.writer.hand(&executed{next: &next, published: make(chan struct{})}); err != nil {
+		return err
+	}
+	return l.writer.drain(ctx)
 }
 
 // propose appends one batch and returns after the block it became, if any, has been published.

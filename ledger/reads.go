@@ -27,8 +27,12 @@ func (l *Ledger) CurrentHeader() *types.Header { return l.head.Load() }
 // Genesis returns the header of block 0.
 func (l *Ledger) Genesis() *types.Header { return l.first }
 
-// BaseFee returns the fixed base fee of every block, in wei.
-func (l *Ledger) BaseFee() *big.Int { return new(big.Int).Set(l.genesis.BaseFee) }
+// NextParameters returns what the block after the head will have: what the head has, unless a new segment of the log has changed it since. The
+// log's chain is known from the start of Run on.
+func (l *Ledger) NextParameters() Parameters { return *l.next.Load() }
+
+// BaseFee returns the base fee of the next block, in wei.
+func (l *Ledger) BaseFee() *big.Int { return l.NextParameters().BaseFee.ToBig() }
 
 // SubscribeHeads sends every new head to ch, in order. The ledger waits for a receiver that does not take it, so ch is
 // to be read at once, always.
@@ -267,7 +271,9 @@ type poolChain struct{ l *Ledger }
 
 func (c poolChain) Config() *params.ChainConfig { return c.l.genesis.Config }
 
-func (c poolChain) CurrentHeader() *types.Header { return c.l.CurrentHeader() }
+func (c poolChain) CurrentHeader() *types.Header {
+	return c.l.NextParameters().show(c.l.CurrentHeader())
+}
 
 func (c poolChain) ReadState(f func(txpool.StateReader) error) error {
 	return c.l.WithState(context.Background(), c.l.CurrentHeader(), func(st *state.StateDB) error { return f(st) })

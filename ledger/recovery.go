@@ -46,6 +46,9 @@ func (l *Ledger) recover() error {
 	if err := l.store.db.SyncKeyValue(); err != nil {
 		return fmt.Errorf("ledger: sync: %w: %w", consensus.ErrFailed, err)
 	}
+	next, epoch := l.parametersOf(head)
+	l.exec.parameters, l.exec.epoch = next, epoch
+	l.next.Store(&next)
 	l.applied.Store(uint64(applied))
 	l.durable.Store(uint64(applied))
 	l.head.Store(head)

@@ -44,10 +44,6 @@ func (w *writer) run(l *Ledger) (err error) {
 		}
 	}()
 	for b := range w.queue {
-		if b.lsn == 0 { // a drain request: everything before it is published
-			close(b.published)
-			continue
-		}
 		if b.block != nil {
 			if err := l.store.writeBlock(b); err != nil {
 				return err
@@ -69,7 +65,7 @@ func (w *writer) hand(b *executed) error {
 	}
 }
 
-// drain returns when all that was handed over before has been published.
+// drain hands over an entry of which nothing became, and returns when it, and so all that was handed over before, has been published.
 func (w *writer) drain(ctx context.Context) error {
 	marker := &executed{published: make(chan struct{})}
 	if err := w.hand(marker); err != nil {
@@ -95,9 +91,13 @@ func (w *writer) stop() error {
 // publish makes b's block the head that everybody sees and tells the pool and the subscribers, in that order: what a
 // subscriber asks about on hearing of a head is there, and the pool's pending nonces are those of that head.
 func (l *Ledger) publish(b *executed) {
+	if b.next != nil {
+		l.next.Store(b.next)
+	}
+	next := l.next.Load()
 	if b.block == nil {
-		if len(b.skipped) > 0 {
-			l.pool.Applied(txpool.Applied{Header: l.CurrentHeader(), Skipped: b.skipped})
+		if len(b.skipped) > 0 || b.next != nil {
+			l.pool.Applied(txpool.Applied{Header: next.show(l.CurrentHeader()), Skipped: b.skipped})
 		}
 		return
 	}
@@ -108,7 +108,7 @@ func (l *Ledger) publish(b *executed) {
 	l.recent.receipts.Add(hash, b.receipts)
 	l.head.Store(header)
 	l.unwritten.Delete(hash)
-	l.pool.Applied(txpool.Applied{Header: header, Included: b.block.Transactions(), Skipped: b.skipped})
+	l.pool.Applied(txpool.Applied{Header: next.show(header), Included: b.block.Transactions(), Skipped: b.skipped})
 	l.metrics.transactions.Add(float64(len(b.block.Transactions())))
 	l.metrics.gas.Add(float64(b.block.GasUsed()))
 	position, _ := PositionOf(header)

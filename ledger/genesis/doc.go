@@ -6,7 +6,7 @@
 //	{
 //	  "config":   {"chainId": 1337, …},        the Ethereum rules; Osaka at most
 //	  "gasLimit": "0x8f0d180",                 the real cap of a block, not twice it
-//	  "baseFeePerGas": "0x0",                  fixed: every block has this base fee
+//	  "baseFeePerGas": "0x0",                  does not creep: every block has it
 //	  "coinbase": "0x…",                       who is paid the tips
 //	  "alloc":    {"0x…": {"balance": "0x…"}},
 //	  "ledgerd":  {
@@ -23,6 +23,8 @@
 //	    "permissions": {"restrictSend": true, …}
 //	  }
 //	}
+//
+// Gas limit, base fee and coinbase are the first ones: a later segment of the log may bring others.
 //
 // Invariants:
 //

@@ -34,7 +34,8 @@ const (
 	// EngineRaft is the engine of a chain whose members trust each other.
 	EngineRaft = "raft"
 
-	minGasLimit = 1 << 24 // one transaction of the largest size that EIP-7825 allows must fit into a block
+	// MinGasLimit is the least gas limit of a block: one transaction of the largest size that EIP-7825 allows must fit.
+	MinGasLimit = 1 << 24
 )
 
 // Genesis is a parsed genesis file.
@@ -232,8 +233,8 @@ func (g *Genesis) Validate() error {
 	if g.Number != 0 {
 		bad("number: %d, want 0", g.Number)
 	}
-	if g.GasLimit < minGasLimit {
-		bad("gasLimit: %d is below %d, the largest transaction (EIP-7825)", g.GasLimit, uint64(minGasLimit))
+	if g.GasLimit < MinGasLimit {
+		bad("gasLimit: %d is below %d, the largest transaction (EIP-7825)", g.GasLimit, uint64(MinGasLimit))
 	}
 	if g.BaseFee.Sign() < 0 || g.BaseFee.BitLen() > 256 {
 		bad("baseFeePerGas: %v is not a 256 bit unsigned number", g.BaseFee)
@@ -364,7 +365,7 @@ func (g *Genesis) JSON() ([]byte, error) {
 	return json.Marshal(file)
 }
 
-// FixedBaseFee returns the base fee of every block, in wei.
+// FixedBaseFee returns the base fee of every block, in wei, until a segment of the log brings another.
 func (g *Genesis) FixedBaseFee() *uint256.Int { return uint256.MustFromBig(g.BaseFee) }
 
 // Spec returns the configuration of the log's first segment.

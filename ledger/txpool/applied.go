@@ -12,7 +12,7 @@ import (
 
 // Applied is what became of an entry of the log, whoever appended it.
 type Applied struct {
-	// Header is the head after the entry; that before it if nothing was included.
+	// Header is the head after the entry, that before it if nothing was included, as Chain's CurrentHeader has it.
 	Header *types.Header
 	// Included are the transactions of the block, in order. Their senders should be cached in them.
 	Included []*types.Transaction
@@ -29,7 +29,7 @@ type Skipped struct {
 
 // Applied brings the pool up to date with one more entry. The ledger calls it for every entry that holds a
 // transaction, in order and from one goroutine at a time, after Chain shows the state behind it and before the
-// entry's Propose returns.
+// entry's Propose returns; and once more, with a Header alone, when the next block is to have another gas limit or base fee.
 //
 // Included transactions leave, as do others whose nonce is used by now. What was skipped is judged by the reason:
 //

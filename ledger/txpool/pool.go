@@ -33,7 +33,8 @@ type StateReader interface {
 // the pool.
 type Chain interface {
 	Config() *params.ChainConfig
-	// CurrentHeader returns the head, for what the next block inherits from it: fork rules, gas limit and base fee.
+	// CurrentHeader returns the head, for what the next block inherits from it: fork rules, gas limit and base fee. Where the next block
+	// is to have another gas limit or base fee than the head, the header has those of the next block.
 	CurrentHeader() *types.Header
 	// ReadState calls f with the state at the head, which is at least as new as the last Applied. It may
 	// call f again if the first state went stale meanwhile.

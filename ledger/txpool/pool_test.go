@@ -629,6 +629,26 @@ func TestBatchLimits(t *testing.T) {
 		f.wantStatus(u.transfer(0, gas(500_000)), StateDropped, "exceeds block gas limit")
 		f.wantStats(0, 1)
 	})
+	t.Run("changed before there is a block", func(t *testing.T) {
+		f, u := newFixture(t, Options{}), newUser(1)
+		f.chain.fund(u, 1e9)
+		f.add(u.transfer(0, fee(6, 0)))
+		h := types.CopyHeader(f.chain.header)
+		h.GasLimit, h.BaseFee = 400_000, big.NewInt(7)
+		f.Applied(Applied{Header: h})
+		checkPool(t, f.Pool)
+		if err := f.Add(newUser(2).transfer(0, gas(400_001), fee(7, 0))); !errors.Is(err, txpool.ErrGasLimit) {
+			t.Fatalf("above the new gas limit: %v", err)
+		}
+		if err := f.Add(newUser(2).transfer(0, fee(6, 0))); !errors.Is(err, core.ErrFeeCapTooLow) {
+			t.Fatalf("below the new base fee: %v", err)
+		}
+		if f.takeAll() != nil {
+			t.Fatal("pays less than the next block asks")
+		}
+		f.add(u.transfer(0, gas(400_000), fee(7, 0)))
+		wantNonces(t, "batch", f.takeAll().txs, 0)
+	})
 	t.Run("base fee raised by a reconfiguration", func(t *testing.T) {
 		f, u := newFixture(t, Options{}), newUser(1)
 		f.chain.fund(u, 1e9)

@@ -56,7 +56,7 @@ func (p *Pool) newEntry(tx *types.Transaction, hash common.Hash, head *types.Hea
 	return e, nil
 }
 
-// checkFeeCap refuses what can never be executed: unlike elsewhere the base fee is fixed, so waiting will not make it fall.
+// checkFeeCap refuses what cannot be executed for long: unlike elsewhere the base fee is a parameter, so waiting will not make it fall.
 func checkFeeCap(tx *types.Transaction, from common.Address, baseFee *big.Int) error {
 	if baseFee == nil || tx.GasFeeCapIntCmp(baseFee) >= 0 {
 		return nil
