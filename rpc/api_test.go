@@ -397,6 +397,37 @@ func TestFeeHistory(t *testing.T) {
 	require.Equal(t, []float64{21_000. / testGasLimit, 84_000. / testGasLimit}, h.GasUsedRatio)
 }
 
+// TestBaseFeeChanges lowers and raises the base fee as a reconfiguration does, and asks before a block has it: for the fee, and for an estimate at
+// the price that was named.
+func TestBaseFeeChanges(t *testing.T) {
+	n := startNode(t, Options{})
+	c := n.ethclient(t)
+	n.mine(alice.transfer(0))
+	for i, fee := range []int64{testBaseFee - 2, testBaseFee + 2} {
+		n.mu.Lock()
+		n.nextFee = fee
+		n.mu.Unlock()
+		price, err := c.SuggestGasPrice(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, fee, price.Int64())
+		history, err := c.FeeHistory(t.Context(), 1, nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint([]*big.Int{n.CurrentHeader().BaseFee, price}), fmt.Sprint(history.BaseFee))
+
+		msg := ethereum.CallMsg{From: alice.address, To: &bob.address, Value: big.NewInt(1), GasPrice: price}
+		_, err = c.EstimateGas(t.Context(), msg)
+		require.NoError(t, err, "fee %d", fee)
+		msg.GasPrice = big.NewInt(fee - 1)
+		_, err = c.EstimateGas(t.Context(), msg)
+		require.ErrorContains(t, err, "max fee per gas less than block base fee", "fee %d", fee)
+		_, err = c.EstimateGasAtBlock(t.Context(), ethereum.CallMsg{To: &bob.address, GasPrice: big.NewInt(testBaseFee), From: alice.address}, big.NewInt(0))
+		require.NoError(t, err, "an old block has the fee that it had")
+
+		block := n.mine(alice.sign(&types.LegacyTx{Nonce: uint64(i + 1), To: &bob.address, Gas: 21_000, GasPrice: price}))
+		require.EqualValues(t, fee, block.BaseFee().Int64())
+	}
+}
+
 // TestLogNamespace reads the shared log through RPC.
 func TestLogNamespace(t *testing.T) {
 	n := startNode(t, Options{MaxLogReadEntries: 20, MaxLogReadBytes: 10_000})

@@ -124,10 +124,26 @@ func (api *callAPI) EstimateGas(ctx context.Context, args callArgs, ref *gethrpc
 
 func (n *node) estimate(ctx context.Context, args *callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride, blockOverrides *vm.BlockOverrides) (gas uint64, err error) {
 	err = n.execute(ctx, args, ref, func(st *state.StateDB, h *types.Header) (err error) {
+		blockOverrides := n.nextBaseFee(h, blockOverrides)
 		gas, err = n.backend.Executor().EstimateGas(ctx, st, h, args.message(), n.callOptions(overrides, blockOverrides))
 		return err
 	})
 	return gas, err
+}
+
+// nextBaseFee adds to overrides the base fee of the next block if h is the head and has another one. Who asks for an estimate is about to send, at
+// the price that eth_gasPrice names; after a reconfiguration has lowered the base fee the head would refuse that price.
+func (n *node) nextBaseFee(h *types.Header, overrides *vm.BlockOverrides) *vm.BlockOverrides {
+	next := n.backend.BaseFee()
+	if h.Number.Cmp(n.backend.CurrentHeader().Number) != 0 || next.Cmp(baseFee(h)) == 0 || (overrides != nil && overrides.BaseFeePerGas != nil) {
+		return overrides
+	}
+	var with vm.BlockOverrides
+	if overrides != nil {
+		with = *overrides
+	}
+	with.BaseFeePerGas = (*hexutil.Big)(next)
+	return &with
 }
 
 // execute runs f on the state after a block, as one of the heavy requests.

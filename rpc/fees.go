@@ -16,8 +16,8 @@ import (
 // maxPercentiles bounds the third argument of eth_feeHistory, as in go-ethereum.
 const maxPercentiles = 100
 
-// feeAPI is the eth_ methods about fees. The base fee is a parameter of the ledger and does not follow the blocks, so there
-// is nothing to predict, and no tip is needed to be included.
+// feeAPI is the eth_ methods about fees. The base fee is a parameter of the ledger, which a reconfiguration alone changes, so there is nothing to
+// predict, and no tip is needed to be included.
 type feeAPI struct{ *node }
 
 // GasPrice is what a legacy transaction has to offer: the base fee.

@@ -138,6 +138,7 @@ type fakeChain struct {
 	included map[common.Hash]uint64 // block numbers of transactions
 	pool     map[common.Address]map[uint64]*types.Transaction
 	refuse   error            // what Add returns
+	nextFee  int64            // base fee of the next block
 	behind   logconsensus.LSN // entries that are ordered and not applied
 }
 
@@ -164,6 +165,7 @@ func newFakeChain(tb testing.TB) *fakeChain {
 		receipts: map[common.Hash]types.Receipts{block.Hash(): {}},
 		included: make(map[common.Hash]uint64),
 		pool:     make(map[common.Address]map[uint64]*types.Transaction),
+		nextFee:  testBaseFee,
 	}
 	c.executor = vm.NewExecutor(c.config, c)
 	return c
@@ -183,7 +185,7 @@ func (c *fakeChain) mine(txs ...*types.Transaction) *types.Block {
 	require.NoError(c.tb, err)
 	result, err := c.executor.Execute(st, parent, vm.Env{
 		Number: number, Time: millis / 1000, ParentHash: parent.Hash(), GasLimit: testGasLimit,
-		BaseFee: uint256.NewInt(testBaseFee), Coinbase: coinbase, Extra: extra,
+		BaseFee: uint256.MustFromBig(c.BaseFee()), Coinbase: coinbase, Extra: extra,
 	}, txs)
 	require.NoError(c.tb, err)
 	require.Empty(c.tb, result.Skipped)
@@ -209,7 +211,12 @@ func (c *fakeChain) mine(txs ...*types.Transaction) *types.Block {
 
 func (c *fakeChain) ChainConfig() *params.ChainConfig { return c.config }
 func (c *fakeChain) Executor() *vm.Executor           { return c.executor }
-func (c *fakeChain) BaseFee() *big.Int                { return big.NewInt(testBaseFee) }
+
+func (c *fakeChain) BaseFee() *big.Int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return big.NewInt(c.nextFee)
+}
 
 func (c *fakeChain) CurrentHeader() *types.Header {
 	c.mu.Lock()
