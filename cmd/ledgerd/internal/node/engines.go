@@ -72,7 +72,8 @@ func (n *Node) application() consensus.Application {
 			}
 			return consensus.Digest{}, fmt.Errorf("the ledger is not open yet: %w", consensus.ErrUnwritten)
 		},
-		Rules: ledger.Rules,
+		Rules:     ledger.Rules,
+		ValidSpec: validSpec,
 	}
 }
 
@@ -129,6 +130,11 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 		return err
 	}
 	return errors.Join(store.Vouch(1), store.Close())
+}
+
+// validSpec refuses what no member of this program could order, before anybody seals it.
+func validSpec(s consensus.Spec) error {
+	return errors.Join(knownEngine(s.Engine), ledger.ValidateParams(s.Ledger))
 }
 
 // observer opens the loglet of a segment that this node does not order in.
