@@ -4,6 +4,7 @@
 // A manifest is strict TOML; every key has a default (Default), so that a file says only what it is about:
 //
 //	nodes        = 4          # node i has HTTP at base_port + 10 i, its peers at + 1, CometBFT at + 2 and + 3, metrics at + 4
+//	observers    = 0          # further nodes, which order nothing: they read the log, serve, and forward
 //	engine       = "raft"
 //	chain_id     = 1337
 //	base_port    = 18545

@@ -14,7 +14,8 @@ import (
 
 // A Manifest describes a network on one machine.
 type Manifest struct {
-	Nodes        int     `toml:"nodes"`
+	Nodes        int     `toml:"nodes"`     // members
+	Observers    int     `toml:"observers"` // nodes that order nothing, numbered after the members
 	Engine       string  `toml:"engine"`
 	ChainID      uint64  `toml:"chain_id"`
 	BasePort     int     `toml:"base_port"`
@@ -98,25 +99,31 @@ func (m Manifest) Validate() error {
 	if m.Nodes < 1 || m.Nodes > maxNodes {
 		bad("nodes: %d, want 1 to %d", m.Nodes, maxNodes)
 	}
+	if m.Observers < 0 || m.Observers > maxNodes {
+		bad("observers: %d, want 0 to %d", m.Observers, maxNodes)
+	}
 	if m.Engine == "" {
 		bad("engine: missing")
 	}
 	if m.ChainID == 0 || m.ChainID > maxChainID {
 		bad("chain_id: %d, want 1 to %d", m.ChainID, uint64(maxChainID))
 	}
-	if last := m.Port(m.Nodes, 0) - 1; m.BasePort < 1024 || last > 65535 {
+	if last := m.Port(m.All(), 0) - 1; m.BasePort < 1024 || last > 65535 {
 		bad("base_port: %d, and the last port %d; want them between 1024 and 65535", m.BasePort, last)
 	}
 	if m.Accounts < 1 || m.Accounts > maxAccounts {
 		bad("accounts: %d, want 1 to %d", m.Accounts, maxAccounts)
 	}
 	for i, f := range m.Faults {
-		for _, problem := range f.problems(m.Nodes) {
+		for _, problem := range f.problems(m.All()) {
 			bad("fault %d: %s", i+1, problem)
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// All returns the number of nodes, observers among them.
+func (m Manifest) All() int { return m.Nodes + m.Observers }
 
 // Port returns a port of a node.
 func (m Manifest) Port(node, distance int) int { return m.BasePort + PortsPerNode*node + distance }

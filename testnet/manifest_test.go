@@ -43,6 +43,8 @@ func TestRefusals(t *testing.T) {
 		"node = 3":                           {"unknown key node"},
 		"[[fault]]\nwhen = 1":                {"unknown key fault.when", "fault 1: do", "fault 1: node"},
 		"nodes = 0\naccounts = 0":            {"nodes: 0", "accounts: 0"},
+		"observers = -1":                     {"observers: -1"},
+		"observers = 9000":                   {"observers: 9000", "base_port: 18545, and the last port 108584"},
 		"nodes = 101":                        {"nodes: 101"},
 		"engine = \"\"":                      {"engine: missing"},
 		"chain_id = 0":                       {"chain_id: 0"},
@@ -50,6 +52,7 @@ func TestRefusals(t *testing.T) {
 		"base_port = 80":                     {"base_port: 80"},
 		"base_port = 65500":                  {"base_port: 65500, and the last port 65539"},
 		"[[fault]]\ndo=\"kill\"\nnode=\"4\"": {`fault 1: node: "4"`},
+		"observers = 1\n[[fault]]\ndo=\"kill\"\nnode=\"5\"":   {`fault 1: node: "5"`, "below 5"},
 		"[[fault]]\ndo=\"explode\"\nnode=\"all\"\nfor=\"2m\"": {`fault 1: do: "explode"`, "for: 2m0s"},
 	} {
 		_, err := Parse([]byte(text))

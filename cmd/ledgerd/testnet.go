@@ -41,6 +41,7 @@ type testnetFlags struct {
 // shape are the flags that describe a network that does not exist yet, with what each of them sets.
 var shape = map[string]func(m, flags *testnet.Manifest){
 	"nodes":        func(m, flags *testnet.Manifest) { m.Nodes = flags.Nodes },
+	"observers":    func(m, flags *testnet.Manifest) { m.Observers = flags.Observers },
 	"engine":       func(m, flags *testnet.Manifest) { m.Engine = flags.Engine },
 	"chain-id":     func(m, flags *testnet.Manifest) { m.ChainID = flags.ChainID },
 	"base-port":    func(m, flags *testnet.Manifest) { m.BasePort = flags.BasePort },
@@ -51,7 +52,8 @@ var shape = map[string]func(m, flags *testnet.Manifest){
 func (f *testnetFlags) add(cmd *cobra.Command) {
 	d, flags := testnet.Default(), cmd.Flags()
 	flags.StringVar(&f.file, "manifest", "", "a file that describes the network; other flags override it")
-	flags.IntVar(&f.manifest.Nodes, "nodes", d.Nodes, "how many nodes")
+	flags.IntVar(&f.manifest.Nodes, "nodes", d.Nodes, "how many nodes that order the log")
+	flags.IntVar(&f.manifest.Observers, "observers", d.Observers, "how many further nodes, which read the log, serve and forward; they can become members")
 	flags.StringVar(&f.manifest.Engine, "engine", d.Engine, "engine of the log's first segment: "+strings.Join(node.EngineNames(), ", "))
 	flags.Uint64Var(&f.manifest.ChainID, "chain-id", d.ChainID, "chain id")
 	flags.IntVar(&f.manifest.BasePort, "base-port", d.BasePort, "port for HTTP and websocket of node 0; node i has the 10 ports from base-port + 10 i on")
@@ -76,8 +78,8 @@ func (f *testnetFlags) load(cmd *cobra.Command) (testnet.Manifest, error) {
 	if err := m.Validate(); err != nil {
 		return m, usageError{err}
 	}
-	if m.Engine == genesis.EngineLocal && m.Nodes > 1 {
-		return m, usagef("%d nodes on engine %s, which orders alone: want 1", m.Nodes, m.Engine)
+	if m.Engine == genesis.EngineLocal && m.All() > 1 {
+		return m, usagef("%d nodes on engine %s, which orders alone: want 1", m.All(), m.Engine)
 	}
 	return m, nil
 }
@@ -115,8 +117,10 @@ reconfigurations, and accounts.json with the keys of funded accounts: [{"address
 
 It is the network of a consortium: only those accounts may send and deploy, and the first of them administers the permissions.
 Node i serves HTTP and websocket on base-port + 10 i, its peers on + 1, metrics on + 4, all on 127.0.0.1; + 2 and + 3 are for
-CometBFT. Each home is started by ` + "`ledgerd start --home DIR/nodeI`" + `, or all of them by ` + "`ledgerd testnet up --dir DIR`" + `.`,
+CometBFT. Observers are the nodes after the members: they order nothing, but they read the log, serve RPC and forward what is
+sent to them, and ` + "`ledgerd log reconfigure --add`" + ` can make them members. Each home is started by ` + "`ledgerd start --home DIR/nodeI`" + `, or all of them by ` + "`ledgerd testnet up --dir DIR`" + `.`,
 		Example: `  ledgerd testnet init --dir ./net --nodes 4 --engine raft --base-port 18545
+  ledgerd testnet init --dir ./net --nodes 3 --observers 2
   ledgerd testnet init --dir ./net --manifest testnet/raft4.toml --permissioned=false --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -143,6 +147,9 @@ func printNetwork(w io.Writer, n *network.Network) {
 		peer := node.Peer
 		if peer == "" {
 			peer = "-"
+		}
+		if node.Observer {
+			peer += "  observer"
 		}
 		fmt.Fprintf(t, "node %d\t%s\thttp %s\tpeers %s\n", node.Index, node.Home, node.HTTP, peer)
 	}

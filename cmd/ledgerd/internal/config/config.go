@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net"
@@ -51,7 +52,27 @@ type RPC struct {
 
 // Peer is the section of the listener for the other nodes of the network.
 type Peer struct {
-	Listen string // "" = the address that the network knows this node by
+	Listen    string   // "" = the address that the network knows this node by
+	Observers []string // node keys
+	Bootstrap []string // KEY@HOST:PORT
+}
+
+// ObserverKeys are the keys of Observers. c must be valid.
+func (p Peer) ObserverKeys() []ed25519.PublicKey {
+	keys := make([]ed25519.PublicKey, len(p.Observers))
+	for i, text := range p.Observers {
+		keys[i], _ = ParseNodeKey(text)
+	}
+	return keys
+}
+
+// BootstrapPeers are the peers of Bootstrap. c must be valid.
+func (p Peer) BootstrapPeers() []PeerAddress {
+	peers := make([]PeerAddress, len(p.Bootstrap))
+	for i, text := range p.Bootstrap {
+		peers[i], _ = ParsePeerAddress(text)
+	}
+	return peers
 }
 
 // Metrics is the section of the operator's listener: /metrics, /healthz and /readyz.
@@ -188,7 +209,9 @@ func (c *Config) keys() []key {
 		{"rpc.log_range", &c.RPC.LogRange, "Blocks that one eth_getLogs may span; 0 for no limit."},
 		{"rpc.log_results", &c.RPC.LogResults, "Logs that one eth_getLogs may return."},
 
-		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node."},
+		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node. A node that is no member has no other."},
+		{"peer.observers", &c.Peer.Observers, "Node keys, in hexadecimal, of nodes that are no members and may read the log through this one. Members need not be named."},
+		{"peer.bootstrap", &c.Peer.Bootstrap, "Nodes to ask, as \"KEY@HOST:PORT\", when those that this node knows from its log are gone. They may read the log through this one too."},
 
 		{"metrics.listen", &c.Metrics.Listen, "Address of the listener; \"\" switches it off."},
 		{"metrics.public", &c.Metrics.Public, "Allows metrics.listen to be an address that other machines reach. There is no authentication."},
@@ -278,6 +301,7 @@ func (c *Config) Validate() error {
 			bad("peer.listen", "%s is rpc.listen already; the two need a port each", c.Peer.Listen)
 		}
 	}
+	c.validatePeers(bad)
 	if c.Metrics.Listen != "" {
 		public, err := reachable(c.Metrics.Listen)
 		switch {
@@ -351,6 +375,32 @@ func (c *Config) validateRPC(bad func(key, format string, args ...any)) {
 	for _, host := range c.RPC.Hosts {
 		if host != "*" && !hostForm.MatchString(host) {
 			bad("rpc.hosts", "%q is not a host name; leave scheme and port out", host)
+		}
+	}
+}
+
+// validatePeers checks the lists of nodes that are no members.
+func (c *Config) validatePeers(bad func(key, format string, args ...any)) {
+	seen := make(map[string]bool)
+	for _, text := range c.Peer.Observers {
+		switch k, err := ParseNodeKey(text); {
+		case err != nil:
+			bad("peer.observers", "%v", err)
+		case seen[string(k)]:
+			bad("peer.observers", "%s is named twice", text)
+		default:
+			seen[string(k)] = true
+		}
+	}
+	clear(seen)
+	for _, text := range c.Peer.Bootstrap {
+		switch p, err := ParsePeerAddress(text); {
+		case err != nil:
+			bad("peer.bootstrap", "%v", err)
+		case seen[string(p.Key)]:
+			bad("peer.bootstrap", "%x is named twice", []byte(p.Key))
+		default:
+			seen[string(p.Key)] = true
 		}
 	}
 }

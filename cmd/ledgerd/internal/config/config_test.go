@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
+
+// nodeKey is some node's.
+var nodeKey = strings.Repeat("ab", 32)
 
 // TestBadConfigs is the table of mistakes: each is refused, the message names the key, and the line where the file
 // shows one (invariants 1, 3 and 4).
@@ -58,6 +63,14 @@ func TestBadConfigs(t *testing.T) {
 		{"peers without port", "[peer]\nlisten = \"10.0.0.1\"", []string{"peer.listen: \"10.0.0.1\" is not an address"}},
 		{"peers on the RPC port", "[peer]\nlisten = \"127.0.0.1:8545\"", []string{"peer.listen", "rpc.listen already"}},
 		{"peers on the metrics port", "[peer]\nlisten = \"127.0.0.1:9545\"", []string{"metrics.listen", "peer.listen already"}},
+		{"observer without a key", "[peer]\nobservers = [\"abcd\"]", []string{"peer.observers: \"abcd\" is not a node key of 64"}},
+		{"observer twice", "[peer]\nobservers = [\"" + nodeKey + "\", \"0x" + nodeKey + "\"]", []string{"peer.observers", "twice"}},
+		{"peer without a key", "[peer]\nbootstrap = [\"10.0.0.1:9000\"]", []string{"peer.bootstrap", "KEY@HOST:PORT"}},
+		{"peer with a bad key", "[peer]\nbootstrap = [\"ab@10.0.0.1:9000\"]", []string{"peer.bootstrap", "not a node key"}},
+		{"peer without a host", "[peer]\nbootstrap = [\"" + nodeKey + "@:9000\"]", []string{"peer.bootstrap", "not an address"}},
+		{"peer without a port", "[peer]\nbootstrap = [\"" + nodeKey + "@10.0.0.1\"]", []string{"peer.bootstrap", "not an address"}},
+		{"peer on any port", "[peer]\nbootstrap = [\"" + nodeKey + "@10.0.0.1:0\"]", []string{"peer.bootstrap", "not an address"}},
+		{"peer twice", "[peer]\nbootstrap = [\"" + nodeKey + "@a:1\", \"" + nodeKey + "@b:1\"]", []string{"peer.bootstrap", "twice"}},
 		{"public metrics", "[metrics]\nlisten = \"0.0.0.0:9545\"", []string{"metrics.listen", "metrics.public"}},
 		{"metrics on the RPC port", "[metrics]\nlisten = \"127.0.0.1:8545\"", []string{"metrics.listen", "rpc.listen already"}},
 		{"log format", "[log]\nformat = \"xml\"", []string{"log.format: must be one of text, json, is \"xml\""}},
@@ -101,6 +114,16 @@ func TestGoodConfigs(t *testing.T) {
 	}
 }
 
+func TestPeers(t *testing.T) {
+	c, err := Parse([]byte("[peer]\nobservers = [\"" + nodeKey + "\"]\nbootstrap = [\"0x" + nodeKey + "@[::1]:9000\"]"))
+	require.NoError(t, err)
+	key := ed25519.PublicKey(bytes.Repeat([]byte{0xab}, 32))
+	require.Equal(t, []ed25519.PublicKey{key}, c.Peer.ObserverKeys())
+	peers := c.Peer.BootstrapPeers()
+	require.Equal(t, []PeerAddress{{key, "[::1]:9000"}}, peers)
+	require.Equal(t, nodeKey+"@[::1]:9000", peers[0].String())
+}
+
 // TestTOMLRoundTrip writes the defaults and a Config in which every field differs from its default, and reads both
 // back: no key is missing in either direction, and no default fails its own validation.
 func TestTOMLRoundTrip(t *testing.T) {
@@ -130,6 +153,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 		case *[]string:
 			*p = map[string][]string{
 				"rpc.namespaces": {"eth"}, "rpc.cors": {"https://a.example", "http://b.example"}, "rpc.hosts": {"*"},
+				"peer.observers": {nodeKey}, "peer.bootstrap": {nodeKey + "@node.example.org:9000"},
 			}[k.name]
 			require.NotEmpty(t, *p, k.name)
 		default:

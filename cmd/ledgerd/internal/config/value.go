@@ -1,8 +1,11 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"encoding/hex"
 	"fmt"
 	"math"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +44,50 @@ func (b ByteSize) String() string {
 		}
 	}
 	return "0B"
+}
+
+// A PeerAddress is a node and where it can be reached.
+type PeerAddress struct {
+	Key     ed25519.PublicKey // node key
+	Address string            // host:port
+}
+
+// String is the inverse of ParsePeerAddress.
+func (p PeerAddress) String() string { return hex.EncodeToString(p.Key) + "@" + p.Address }
+
+// ParseNodeKey reads a node key as `ledgerd keys show` prints it, or with 0x before it.
+func ParseNodeKey(s string) (ed25519.PublicKey, error) {
+	key, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%q is not a node key of %d hexadecimal digits", s, 2*ed25519.PublicKeySize)
+	}
+	return key, nil
+}
+
+// ParsePeerAddress reads KEY@HOST:PORT. The host is what other nodes dial: it is there, and the port is not 0.
+func ParsePeerAddress(s string) (PeerAddress, error) {
+	text, address, ok := strings.Cut(s, "@")
+	if !ok {
+		return PeerAddress{}, fmt.Errorf("%q is not a peer; write KEY@HOST:PORT", s)
+	}
+	key, err := ParseNodeKey(text)
+	if err != nil {
+		return PeerAddress{}, err
+	}
+	if err := ValidDialAddress(address); err != nil {
+		return PeerAddress{}, err
+	}
+	return PeerAddress{key, address}, nil
+}
+
+// ValidDialAddress says why nobody could connect to an address, or nil.
+func ValidDialAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || host == "" || portErr != nil || n == 0 {
+		return fmt.Errorf("%q is not an address to connect to; write HOST:PORT, such as \"10.0.0.1:18546\"", address)
+	}
+	return nil
 }
 
 // setValue stores a value that the TOML parser produced (string, int64, float64, bool, []any, time, map) in the

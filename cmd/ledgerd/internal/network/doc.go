@@ -8,8 +8,8 @@
 // Invariants:
 //
 //  1. Init makes all of a network or nothing: it writes beside D and renames.
-//  2. Each node's first log is made here, with the one-time mark that lets it take part in the first segment. A home whose log
-//     is gone has no such mark, and does not vote with an empty past.
+//  2. Each member's first log is made here, with the one-time mark that lets it take part in the first segment. A home whose log
+//     is gone has no such mark, and does not vote with an empty past. An observer's has none either.
 //  3. Up never starts a node twice. One that ends by itself is reported when it does, and in the error at the end.
 //  4. No node outlives Up: where the system can tell a child of its parent's death (Linux), not even one that is killed.
 package network

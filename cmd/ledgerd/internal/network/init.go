@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +47,13 @@ type Network struct {
 
 // A Node is one of its nodes.
 type Node struct {
-	Index   int    `json:"index"`
-	Home    string `json:"home"`
-	HTTP    string `json:"http"` // URL; websocket is on the same port
-	Peer    string `json:"peer"` // address for the other nodes; "" if there are none
-	Metrics string `json:"metrics"`
+	Index    int    `json:"index"`
+	Home     string `json:"home"`
+	HTTP     string `json:"http"`     // URL; websocket is on the same port
+	Peer     string `json:"peer"`     // address for the other nodes; "" if there are none
+	NodeKey  string `json:"nodeKey"`  // public half, in hexadecimal
+	Observer bool   `json:"observer"` // not a member of the first segment
+	Metrics  string `json:"metrics"`
 }
 
 // An Account is a line of accounts.json.
@@ -100,44 +103,55 @@ func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network
 	if err != nil {
 		return nil, err
 	}
-	var homes []home.Home
+	nodes := make([]made, m.All())
 	var members []genesis.Member
-	for i := range m.Nodes {
-		h := home.Home(filepath.Join(aside, name(i)))
-		if err := os.Mkdir(string(h), 0o755); err != nil {
+	for i := range nodes {
+		n := made{home: home.Home(filepath.Join(aside, name(i))), observer: i >= m.Nodes}
+		if err := os.Mkdir(string(n.home), 0o755); err != nil {
 			return nil, err
 		}
-		key, err := home.NewNodeKey(h.NodeKey())
+		key, err := home.NewNodeKey(n.home.NodeKey())
 		if err != nil {
 			return nil, err
 		}
-		homes = append(homes, h)
-		members = append(members, genesis.Member{
-			ID: uint64(i + 1), NodeKey: genesis.HexKey(key.Public().(ed25519.PublicKey)), PeerAddress: address(m.Port(i, testnet.PortPeer)),
-		})
+		n.peer = config.PeerAddress{Key: key.Public().(ed25519.PublicKey), Address: address(m.Port(i, testnet.PortPeer))}
+		if !n.observer {
+			members = append(members, genesis.Member{ID: uint64(i + 1), NodeKey: genesis.HexKey(n.peer.Key), PeerAddress: n.peer.Address})
+		}
+		nodes[i] = n
 	}
-	if m.Engine == genesis.EngineLocal && m.Nodes == 1 {
+	if m.Engine == genesis.EngineLocal && m.All() == 1 {
 		members = nil // it has no peers, and would listen for none
 	}
 	g := newGenesis(m, admin.Public().(ed25519.PublicKey), accounts, members)
 	network := &Network{
 		Dir: dir, ChainID: m.ChainID, Engine: m.Engine, AdminKey: filepath.Join(dir, "admin.key"), Accounts: filepath.Join(dir, "accounts.json"),
 	}
-	if network.NetworkID, err = create(ctx, homes, m, g); err != nil {
+	if network.NetworkID, err = create(ctx, nodes, m, g); err != nil {
 		return nil, err
 	}
-	for i := range homes {
-		n := Node{Index: i, Home: filepath.Join(dir, name(i)), HTTP: "http://" + address(m.Port(i, 0)), Metrics: "http://" + address(m.Port(i, testnet.PortMetrics)) + "/metrics"}
+	for i, of := range nodes {
+		n := Node{
+			Index: i, Home: filepath.Join(dir, name(i)), HTTP: "http://" + address(m.Port(i, 0)), NodeKey: hex.EncodeToString(of.peer.Key), Observer: of.observer,
+			Metrics: "http://" + address(m.Port(i, testnet.PortMetrics)) + "/metrics",
+		}
 		if members != nil {
-			n.Peer = members[i].PeerAddress
+			n.Peer = of.peer.Address
 		}
 		network.Nodes = append(network.Nodes, n)
 	}
 	return network, nil
 }
 
+// made is a node whose key has been made.
+type made struct {
+	home     home.Home
+	peer     config.PeerAddress
+	observer bool
+}
+
 // create validates the genesis and finishes the homes.
-func create(ctx context.Context, homes []home.Home, m testnet.Manifest, g *genesis.Genesis) (consensus.NetworkID, error) {
+func create(ctx context.Context, nodes []made, m testnet.Manifest, g *genesis.Genesis) (consensus.NetworkID, error) {
 	if err := g.Validate(); err != nil {
 		return consensus.NetworkID{}, err
 	}
@@ -150,20 +164,34 @@ func create(ctx context.Context, homes []home.Home, m testnet.Manifest, g *genes
 		return consensus.NetworkID{}, err
 	}
 	text.WriteByte('\n')
-	for i, h := range homes {
-		if err := h.Create(settings(m, i).TOML(), text.Bytes(), func() error { return node.Prepare(ctx, h, g) }); err != nil {
+	for i, n := range nodes {
+		prepare := func() error { return node.Prepare(ctx, n.home, g) }
+		if n.observer {
+			prepare = nil // it has no vote to keep safe
+		}
+		if err := n.home.Create(settings(m, nodes, i).TOML(), text.Bytes(), prepare); err != nil {
 			return consensus.NetworkID{}, err
 		}
 	}
 	return g.NetworkID()
 }
 
-// settings are the choices of one node.
-func settings(m testnet.Manifest, i int) *config.Config {
+// settings are the choices of one node. All know the observers, since any node may be asked for the log, and since the observers may be
+// all who are left once they have become members.
+func settings(m testnet.Manifest, nodes []made, i int) *config.Config {
 	c := config.Default()
 	c.Node.Name = name(i)
 	c.RPC.Listen = address(m.Port(i, 0))
 	c.Metrics.Listen = address(m.Port(i, testnet.PortMetrics))
+	for j, other := range nodes {
+		if other.observer && j != i {
+			c.Peer.Observers = append(c.Peer.Observers, hex.EncodeToString(other.peer.Key))
+			c.Peer.Bootstrap = append(c.Peer.Bootstrap, other.peer.String())
+		}
+	}
+	if nodes[i].observer {
+		c.Peer.Listen = nodes[i].peer.Address
+	}
 	return c
 }
 

@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -86,6 +87,49 @@ func TestInit(t *testing.T) {
 
 	_, err = Init(t.Context(), dir, m)
 	require.ErrorIs(t, err, ErrNotEmpty)
+}
+
+// TestInitObservers: observers are no members, know the members by the genesis and are known to every node.
+func TestInitObservers(t *testing.T) {
+	m := testnet.Default()
+	m.Nodes, m.Observers, m.BasePort = 3, 2, 20000
+	n, err := Init(t.Context(), filepath.Join(t.TempDir(), "net"), m)
+	require.NoError(t, err)
+	require.Len(t, n.Nodes, 5)
+	for i, made := range n.Nodes {
+		h := home.Home(made.Home)
+		text, err := os.ReadFile(h.Genesis())
+		require.NoError(t, err)
+		g, err := genesis.Parse(text)
+		require.NoError(t, err)
+		require.Len(t, g.Spec().Members, 3)
+		key, err := home.ReadNodeKey(h.NodeKey())
+		require.NoError(t, err)
+		require.Equal(t, made.NodeKey, hex.EncodeToString(key.Public().(ed25519.PublicKey)))
+		_, member := g.Spec().Member(key.Public().(ed25519.PublicKey))
+		require.Equal(t, !made.Observer, member)
+		require.Equal(t, i >= 3, made.Observer)
+
+		c, err := config.Load(h.Config(), nil)
+		require.NoError(t, err)
+		var observers, bootstrap []string
+		for _, other := range n.Nodes[3:] {
+			if other.Index != i {
+				observers = append(observers, other.NodeKey)
+				bootstrap = append(bootstrap, other.NodeKey+"@"+other.Peer)
+			}
+		}
+		require.Equal(t, observers, c.Peer.Observers)
+		require.Equal(t, bootstrap, c.Peer.Bootstrap)
+		require.Equal(t, address(20001+10*i), made.Peer)
+		listen := ""
+		if made.Observer {
+			listen = made.Peer
+		}
+		require.Equal(t, listen, c.Peer.Listen)
+		_, err = os.Stat(h.LogDir())
+		require.Equal(t, made.Observer, os.IsNotExist(err), "only members have a mark to order with")
+	}
 }
 
 // TestInitOpen: without permissions everybody may send.
