@@ -21,7 +21,7 @@ import (
 // peers are the other nodes, seen from this one: who they are, and the listener for them.
 type peers struct {
 	key       ed25519.PrivateKey // of this node
-	observers []ed25519.PublicKey
+	observers []ed25519.PublicKey // nodes that may read, and append, without being members
 	bootstrap []consensus.Member
 	directory *peer.Directory
 	node      *peer.Node // nil if this node has no peers
@@ -45,7 +45,11 @@ func (n *Node) openPeers(context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &peers{key: key, directory: peer.NewDirectory()}
+	p := &peers{key: key, directory: peer.NewDirectory(), observers: n.opts.Config.Peer.ObserverKeys()}
+	for _, b := range n.opts.Config.Peer.BootstrapPeers() {
+		p.bootstrap = append(p.bootstrap, consensus.Member{NodeKey: b.Key, PeerAddress: b.Address})
+		p.observers = append(p.observers, b.Key)
+	}
 	// Until the stored chain is known, which may be in another epoch by now, the members of the first one are no strangers.
 	begin := consensus.Request{NetworkID: id, Epoch: 1, Spec: first}.Segment()
 	begin.Base = 1
