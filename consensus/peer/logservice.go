@@ -18,10 +18,9 @@ import (
 //
 //	SegmentEnd(ctx, consensus.Epoch) (consensus.SegmentEnd, bool, error)
 //	Prepare(ctx, consensus.Prepare) (consensus.Ready, error)
-//	Orders() bool    false: this node passes appends on, and takes none from others
 //
-// Orders is what keeps a record from going round in circles among nodes that all follow: Append and a consistent Tail are for those who order. Without the
-// method a node is taken for one.
+// Append and a consistent Tail are for nodes whose Status says that they order: one that observes passes on what its own applications append, and takes nothing
+// from others, so that no record goes round in circles among nodes that all follow.
 type Log interface {
 	Append(ctx context.Context, r consensus.Record) (consensus.LSN, error)
 	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
@@ -38,13 +37,12 @@ type (
 	preparer interface {
 		Prepare(ctx context.Context, p consensus.Prepare) (consensus.Ready, error)
 	}
-	orderer interface{ Orders() bool }
 )
 
 // orders returns an ErrNotServing if the log passes on what it is given.
 func orders(log Log) error {
-	if o, ok := log.(orderer); ok && !o.Orders() {
-		return fmt.Errorf("%w: this node follows the log and does not order it", ErrNotServing)
+	if log.Status().Role == consensus.Observes.String() {
+		return fmt.Errorf("%w: this node observes the log and does not order it", ErrNotServing)
 	}
 	return nil
 }
@@ -290,14 +288,24 @@ func (s logService) Status(ctx context.Context, _ *connect.Request[peerpb.Status
 }
 
 func encodeStatus(s consensus.Status) *peerpb.StatusResponse {
-	return &peerpb.StatusResponse{
+	out := &peerpb.StatusResponse{
 		NetworkId: s.NetworkID[:], Epoch: uint64(s.Epoch), Base: uint64(s.Base), Engine: s.Engine,
-		Tail: uint64(s.Tail), Trimmed: uint64(s.Trimmed), Problem: s.Problem,
+		Tail: uint64(s.Tail), Trimmed: uint64(s.Trimmed), Role: s.Role, Problem: s.Problem,
 		Loglet: &peerpb.LogletStatus{
 			Engine: s.Loglet.Engine, Epoch: uint64(s.Loglet.Epoch), State: s.Loglet.State,
 			Tail: uint64(s.Loglet.Tail), Sealed: s.Loglet.Sealed, Detail: s.Loglet.Detail,
 		},
 	}
+	for _, identity := range s.Prepared {
+		out.Prepared = append(out.Prepared, identity[:])
+	}
+	for member, lsn := range s.Dissent {
+		if out.Dissent == nil {
+			out.Dissent = make(map[uint64]uint64, len(s.Dissent))
+		}
+		out.Dissent[member] = uint64(lsn)
+	}
+	return out
 }
 
 func decodeStatus(in *peerpb.StatusResponse) (consensus.Status, error) {
@@ -305,14 +313,27 @@ func decodeStatus(in *peerpb.StatusResponse) (consensus.Status, error) {
 		return consensus.Status{}, fmt.Errorf("%w: network id of %d bytes", consensus.ErrInvalid, len(in.GetNetworkId()))
 	}
 	l := in.GetLoglet()
-	return consensus.Status{
+	s := consensus.Status{
 		NetworkID: consensus.NetworkID(in.GetNetworkId()), Epoch: consensus.Epoch(in.GetEpoch()), Base: consensus.LSN(in.GetBase()), Engine: in.GetEngine(),
-		Tail: consensus.LSN(in.GetTail()), Trimmed: consensus.LSN(in.GetTrimmed()), Problem: in.GetProblem(),
+		Tail: consensus.LSN(in.GetTail()), Trimmed: consensus.LSN(in.GetTrimmed()), Role: in.GetRole(), Problem: in.GetProblem(),
 		Loglet: consensus.LogletStatus{
 			Engine: l.GetEngine(), Epoch: consensus.Epoch(l.GetEpoch()), State: l.GetState(),
 			Tail: consensus.Offset(l.GetTail()), Sealed: l.GetSealed(), Detail: l.GetDetail(),
 		},
-	}, nil
+	}
+	for _, identity := range in.GetPrepared() {
+		if len(identity) != len(consensus.Digest{}) {
+			return consensus.Status{}, fmt.Errorf("%w: epoch identity of %d bytes", consensus.ErrInvalid, len(identity))
+		}
+		s.Prepared = append(s.Prepared, consensus.Digest(identity))
+	}
+	for member, lsn := range in.GetDissent() {
+		if s.Dissent == nil {
+			s.Dissent = make(map[uint64]consensus.LSN, len(in.GetDissent()))
+		}
+		s.Dissent[member] = consensus.LSN(lsn)
+	}
+	return s, nil
 }
 
 // Segments implements peerpbconnect.LogHandler.

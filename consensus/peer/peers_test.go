@@ -20,9 +20,9 @@ import (
 // A taking log has what a log that takes part in reconfigurations has.
 type taking struct {
 	Log
-	end     func(consensus.Epoch) (consensus.SegmentEnd, bool, error)
-	prepare func(consensus.Prepare) (consensus.Ready, error)
-	follows bool
+	end      func(consensus.Epoch) (consensus.SegmentEnd, bool, error)
+	prepare  func(consensus.Prepare) (consensus.Ready, error)
+	observes bool
 }
 
 func (l *taking) SegmentEnd(_ context.Context, epoch consensus.Epoch) (consensus.SegmentEnd, bool, error) {
@@ -33,21 +33,33 @@ func (l *taking) Prepare(_ context.Context, p consensus.Prepare) (consensus.Read
 	return l.prepare(p)
 }
 
-func (l *taking) Orders() bool { return !l.follows }
+func (l *taking) Status() consensus.Status {
+	s := l.Log.Status()
+	if l.observes {
+		s.Role = consensus.Observes.String()
+	}
+	return s
+}
 
-// sealedLog is a log whose first segment has ended, and how.
-func sealedLog(t testing.TB) (*consensus.VirtualLog, consensus.Request, consensus.SegmentEnd) {
+// sealedLog is the log of some members, whose first segment has ended, and how.
+func sealedLog(t testing.TB, members []consensus.Member) (*consensus.VirtualLog, consensus.Request, consensus.SegmentEnd) {
 	t.Helper()
-	spec := consensus.Spec{Engine: local.Name, Admins: []ed25519.PublicKey{publicOf(90)}, Threshold: 1}
+	spec := consensus.Spec{Engine: local.Name, Members: members, Admins: []ed25519.PublicKey{publicOf(90)}, Threshold: 1}
+	alone := consensus.EngineFunc(func(_ context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+		seg.Spec.Members = nil // it is one disk that orders, whoever serves it
+		return local.Open(store, seg, local.Options{})
+	})
 	v, err := consensus.Open(context.Background(), consensus.Options{
-		NetworkID: testNetwork, Genesis: spec,
-		Engines: map[string]consensus.Engine{local.Name: local.Engine(local.Options{})},
+		NetworkID: testNetwork, Genesis: spec, Engines: map[string]consensus.Engine{local.Name: alone},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.Close()) })
 	appendAll(t, v, 1, 3)
 	q := consensus.Request{NetworkID: testNetwork, Epoch: 2, Spec: spec, NotAfter: 100}
 	seal := consensus.Seal{Request: q, Signatures: []consensus.Signature{q.Sign(testKey(90))}}
+	for _, m := range members {
+		seal.Ready = append(seal.Ready, consensus.SignReady(testKey(m.ID), q.Hash(), 3, consensus.Digest{1}, consensus.Digest{2}, 3))
+	}
 	lsn, err := v.Append(context.Background(), seal.Record())
 	require.NoError(t, err)
 	entries, err := v.Read(context.Background(), lsn, lsn+1)
@@ -56,10 +68,9 @@ func sealedLog(t testing.TB) (*consensus.VirtualLog, consensus.Request, consensu
 }
 
 func TestSegmentEnd(t *testing.T) {
-	v, _, end := sealedLog(t)
-	seg := v.Segments()[0]
 	c := newCluster(t, 4, nil)
-	seg.Spec.Members = c.members()[:3] // the fourth is only known
+	v, _, end := sealedLog(t, c.members()[:3]) // the fourth is only known
+	seg := v.Segments()[0]
 	ctx := testContext(t)
 	peers := c.nodes[1].Peers(func() []consensus.Member { return c.members()[3:] })
 	unknown := func(consensus.Epoch) (consensus.SegmentEnd, bool, error) { return consensus.SegmentEnd{}, false, nil }
@@ -94,7 +105,7 @@ func TestSegmentEnd(t *testing.T) {
 	// What does not end the segment is no answer.
 	forged := end
 	forged.Seal.Record.Payload = append([]byte(nil), end.Seal.Record.Payload...)
-	forged.Seal.Record.Payload[len(forged.Seal.Record.Payload)-6]++
+	forged.Seal.Record.Payload[20]++
 	for name, bad := range map[string]consensus.SegmentEnd{"forged": forged, "of another epoch": {Seal: with(end.Seal, func(e *consensus.Entry) { e.Epoch = 2 })}} {
 		serve(4, func(consensus.Epoch) (consensus.SegmentEnd, bool, error) { return bad, true, nil })
 		_, ok, err = peers.SegmentEnd(ctx, seg)
@@ -137,8 +148,8 @@ func with(e consensus.Entry, change func(*consensus.Entry)) consensus.Entry {
 }
 
 func TestPrepare(t *testing.T) {
-	v, q, _ := sealedLog(t)
 	c := newCluster(t, 2, nil)
+	v, q, _ := sealedLog(t, c.members())
 	ctx := testContext(t)
 	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
 	m := c.members()[1]
@@ -192,9 +203,12 @@ func TestStatusOfOne(t *testing.T) {
 	c, v, _ := logCluster(t, nil)
 	ctx := testContext(t)
 	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
+	want := v.Status()
+	want.Role, want.Prepared, want.Dissent = "orders", []consensus.Digest{{1}, {2}}, map[uint64]consensus.LSN{3: 4, 5: 6}
+	c.nodes[3].Serve(telling{v, want})
 	status, err := peers.Status(ctx, c.members()[2])
 	require.NoError(t, err)
-	require.Equal(t, v.Status(), status)
+	require.Equal(t, want, status)
 	_, err = peers.Status(ctx, c.members()[0])
 	require.ErrorIs(t, err, consensus.ErrInvalid, "oneself")
 	_, err = peers.Status(ctx, consensus.Member{ID: 3})
@@ -236,8 +250,8 @@ func TestFollowOne(t *testing.T) {
 	require.ErrorIs(t, err, consensus.ErrInvalid)
 }
 
-// TestFollowersTakeNothing: what is appended at a node that follows goes to one that orders, and not round in circles.
-func TestFollowersTakeNothing(t *testing.T) {
+// TestObserversTakeNothing: what is appended at a node that observes goes to one that orders, and not round in circles.
+func TestObserversTakeNothing(t *testing.T) {
 	c, v, client := logCluster(t, nil)
 	ctx := testContext(t)
 	var passed atomic.Int64
@@ -245,7 +259,7 @@ func TestFollowersTakeNothing(t *testing.T) {
 		passed.Add(1)
 		return 0, consensus.ErrUnknownFate
 	}}
-	c.nodes[2].Serve(&taking{Log: follower, follows: true})
+	c.nodes[2].Serve(&taking{Log: follower, observes: true})
 	only := c.nodes[1].Peers(func() []consensus.Member { return nil })
 	for n := uint64(1); n <= 3; n++ {
 		lsn, err := client.Append(ctx, record(n))
@@ -268,3 +282,11 @@ func TestFollowersTakeNothing(t *testing.T) {
 
 // A plain log has the methods of a Log, and no others.
 type plain struct{ Log }
+
+// A telling log tells this of itself.
+type telling struct {
+	Log
+	status consensus.Status
+}
+
+func (l telling) Status() consensus.Status { return l.status }

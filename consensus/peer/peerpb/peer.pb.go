@@ -631,6 +631,9 @@ type StatusResponse struct {
 	Trimmed       uint64                 `protobuf:"fixed64,6,opt,name=trimmed,proto3" json:"trimmed,omitempty"`
 	Problem       string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
 	Loglet        *LogletStatus          `protobuf:"bytes,8,opt,name=loglet,proto3" json:"loglet,omitempty"`
+	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                                                                                      // "orders" or "observes"
+	Prepared      [][]byte               `protobuf:"bytes,10,rep,name=prepared,proto3" json:"prepared,omitempty"`                                                                             // epoch identities, 32 bytes each
+	Dissent       map[uint64]uint64      `protobuf:"bytes,11,rep,name=dissent,proto3" json:"dissent,omitempty" protobuf_key:"fixed64,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"` // member to the LSN of its claim
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +720,27 @@ func (x *StatusResponse) GetProblem() string {
 func (x *StatusResponse) GetLoglet() *LogletStatus {
 	if x != nil {
 		return x.Loglet
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetPrepared() [][]byte {
+	if x != nil {
+		return x.Prepared
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetDissent() map[uint64]uint64 {
+	if x != nil {
+		return x.Dissent
 	}
 	return nil
 }
@@ -1154,7 +1178,7 @@ const file_peer_proto_rawDesc = "" +
 	"consistent\" \n" +
 	"\fTailResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x06R\x03lsn\"\x0f\n" +
-	"\rStatusRequest\"\xf0\x01\n" +
+	"\rStatusRequest\"\xa4\x03\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x14\n" +
@@ -1164,7 +1188,14 @@ const file_peer_proto_rawDesc = "" +
 	"\x04tail\x18\x05 \x01(\x06R\x04tail\x12\x18\n" +
 	"\atrimmed\x18\x06 \x01(\x06R\atrimmed\x12\x18\n" +
 	"\aproblem\x18\a \x01(\tR\aproblem\x125\n" +
-	"\x06loglet\x18\b \x01(\v2\x1d.ledgerd.peer.v1.LogletStatusR\x06loglet\"\xfc\x01\n" +
+	"\x06loglet\x18\b \x01(\v2\x1d.ledgerd.peer.v1.LogletStatusR\x06loglet\x12\x12\n" +
+	"\x04role\x18\t \x01(\tR\x04role\x12\x1a\n" +
+	"\bprepared\x18\n" +
+	" \x03(\fR\bprepared\x12F\n" +
+	"\adissent\x18\v \x03(\v2,.ledgerd.peer.v1.StatusResponse.DissentEntryR\adissent\x1a:\n" +
+	"\fDissentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x06R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x06R\x05value:\x028\x01\"\xfc\x01\n" +
 	"\fLogletStatus\x12\x16\n" +
 	"\x06engine\x18\x01 \x01(\tR\x06engine\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x06R\x05epoch\x12\x14\n" +
@@ -1233,7 +1264,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),          // 0: ledgerd.peer.v1.Failure.Kind
 	(*Frames)(nil),             // 1: ledgerd.peer.v1.Frames
@@ -1256,36 +1287,38 @@ var file_peer_proto_goTypes = []any{
 	(*PrepareRequest)(nil),     // 18: ledgerd.peer.v1.PrepareRequest
 	(*PrepareResponse)(nil),    // 19: ledgerd.peer.v1.PrepareResponse
 	(*Failure)(nil),            // 20: ledgerd.peer.v1.Failure
-	nil,                        // 21: ledgerd.peer.v1.LogletStatus.DetailEntry
+	nil,                        // 21: ledgerd.peer.v1.StatusResponse.DissentEntry
+	nil,                        // 22: ledgerd.peer.v1.LogletStatus.DetailEntry
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: ledgerd.peer.v1.Frames.frames:type_name -> ledgerd.peer.v1.Frame
 	13, // 1: ledgerd.peer.v1.StatusResponse.loglet:type_name -> ledgerd.peer.v1.LogletStatus
-	21, // 2: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
-	0,  // 3: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
-	1,  // 4: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
-	4,  // 5: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
-	6,  // 6: ledgerd.peer.v1.Log.Read:input_type -> ledgerd.peer.v1.ReadRequest
-	7,  // 7: ledgerd.peer.v1.Log.Follow:input_type -> ledgerd.peer.v1.FollowRequest
-	9,  // 8: ledgerd.peer.v1.Log.Tail:input_type -> ledgerd.peer.v1.TailRequest
-	11, // 9: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
-	14, // 10: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
-	16, // 11: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
-	18, // 12: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
-	3,  // 13: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
-	5,  // 14: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
-	8,  // 15: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
-	8,  // 16: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
-	10, // 17: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
-	12, // 18: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
-	15, // 19: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
-	17, // 20: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
-	19, // 21: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	21, // 2: ledgerd.peer.v1.StatusResponse.dissent:type_name -> ledgerd.peer.v1.StatusResponse.DissentEntry
+	22, // 3: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
+	0,  // 4: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
+	1,  // 5: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
+	4,  // 6: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
+	6,  // 7: ledgerd.peer.v1.Log.Read:input_type -> ledgerd.peer.v1.ReadRequest
+	7,  // 8: ledgerd.peer.v1.Log.Follow:input_type -> ledgerd.peer.v1.FollowRequest
+	9,  // 9: ledgerd.peer.v1.Log.Tail:input_type -> ledgerd.peer.v1.TailRequest
+	11, // 10: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
+	14, // 11: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
+	16, // 12: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
+	18, // 13: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
+	3,  // 14: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
+	5,  // 15: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
+	8,  // 16: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
+	8,  // 17: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
+	10, // 18: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
+	12, // 19: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
+	15, // 20: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
+	17, // 21: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
+	19, // 22: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
+	14, // [14:23] is the sub-list for method output_type
+	5,  // [5:14] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1299,7 +1332,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
