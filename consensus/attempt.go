@@ -33,6 +33,7 @@ type Attempt struct {
 	sealed   time.Time // when the chain was seen extended
 	ordering time.Time // when the new segment was seen ordering
 	base     LSN
+	based    bool // a member says that the new segment orders
 	result   error
 }
 
@@ -104,6 +105,7 @@ type AppendAnswer struct{ Err error }
 type StatusAnswer struct {
 	Member uint64
 	Epoch  Epoch
+	Based  bool // Status.Based
 	Err    error
 }
 
@@ -150,11 +152,13 @@ func (a *Attempt) Prepare() Prepare {
 
 // Step takes in what has happened and returns what is to be done.
 func (a *Attempt) Step(in AttemptInputs) (act AttemptActions) {
-	a.followChain(in)
 	a.answers(in)
+	a.followChain(in)
 	switch a.stage {
 	case Preparing:
 		a.prepare(in.Now, &act)
+	case Switching:
+		a.ask(in.Now, &act) // this node may be none of the members, and learn of the segment's beginning only with its first entry
 	case Completing:
 		a.complete(in.Now, &act)
 	}
@@ -173,8 +177,11 @@ func (a *Attempt) followChain(in AttemptInputs) {
 	}
 	if a.stage <= Switching && a.sealed.IsZero() {
 		a.stage, a.sealed, a.base = Switching, in.Now, got.Base
+		for _, m := range a.members {
+			m.after = time.Time{}
+		}
 	}
-	if a.stage == Switching && (in.Based || len(in.Segments) > int(a.request.Epoch)) {
+	if a.stage == Switching && (in.Based || a.based || len(in.Segments) > int(a.request.Epoch)) {
 		a.stage, a.ordering = Completing, in.Now
 	}
 }
@@ -199,8 +206,11 @@ func (a *Attempt) answers(in AttemptInputs) {
 	}
 	for _, s := range in.Statuses {
 		if m := a.member(s.Member); m != nil {
-			m.asking, m.after = false, in.Now.Add(a.opts.Retry/2)
-			m.over = m.over || s.Err == nil && s.Epoch >= a.request.Epoch
+			m.asking, m.after = false, in.Now.Add(a.opts.Retry/4)
+			if s.Err == nil && s.Epoch >= a.request.Epoch {
+				m.over = true
+				a.based = a.based || s.Based || s.Epoch > a.request.Epoch
+			}
 		}
 	}
 	if in.Appended != nil && in.Appended.Err != nil && a.stage == Sealing {
@@ -290,16 +300,24 @@ func (a *Attempt) unready(agreed []Ready) error {
 func (a *Attempt) complete(now time.Time, act *AttemptActions) {
 	over := 0
 	for _, m := range a.members {
-		switch {
-		case m.over:
+		if m.over {
 			over++
-		case !m.asking && !now.Before(m.after):
-			m.asking = true
-			act.Ask = append(act.Ask, m.Member)
 		}
 	}
 	if over >= readyQuorum(a.request.Spec) {
-		a.stage, act.Ask = Complete, nil
+		a.stage = Complete
+		return
+	}
+	a.ask(now, act)
+}
+
+// ask asks the members of whom more is to be known how their log is.
+func (a *Attempt) ask(now time.Time, act *AttemptActions) {
+	for _, m := range a.members {
+		if (!m.over || a.stage == Switching) && !m.asking && !now.Before(m.after) && len(m.NodeKey) > 0 {
+			m.asking = true
+			act.Ask = append(act.Ask, m.Member)
+		}
 	}
 }
 

@@ -96,6 +96,8 @@ type Status struct {
 	Tail      LSN          `json:"tail"` // first unwritten LSN on this node
 	Trimmed   LSN          `json:"trimmed"`
 	Loglet    LogletStatus `json:"loglet"`
+	// Based: the members of the last segment have begun to order, as far as this node knows.
+	Based bool `json:"based"`
 	// Role of this node in the last segment: "orders" or "observes".
 	Role string `json:"role"`
 	// Prepared are the identities of the next epochs that this node has stated to be ready for.

@@ -133,8 +133,10 @@ func (v *VirtualLog) attend(ctx context.Context, a *Attempt, act AttemptActions,
 	}
 	for _, m := range act.Ask {
 		do(func() func(*AttemptInputs) {
-			epoch, err := v.epochAt(ctx, m)
-			return func(in *AttemptInputs) { in.Statuses = []StatusAnswer{{Member: m.ID, Epoch: epoch, Err: err}} }
+			s, err := v.statusAt(ctx, m)
+			return func(in *AttemptInputs) {
+				in.Statuses = []StatusAnswer{{Member: m.ID, Epoch: s.Epoch, Based: s.Based, Err: err}}
+			}
 		})
 	}
 	if r := act.Append; r != nil {
@@ -155,14 +157,13 @@ func (v *VirtualLog) prepareAt(ctx context.Context, m Member, p Prepare) (Ready,
 	return v.opts.Peers.Prepare(ctx, m, p)
 }
 
-func (v *VirtualLog) epochAt(ctx context.Context, m Member) (Epoch, error) {
+func (v *VirtualLog) statusAt(ctx context.Context, m Member) (Status, error) {
 	if v.isSelf(m) {
-		return Epoch(len(v.store.Segments())), nil
+		return v.Status(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	s, err := v.opts.Peers.Status(ctx, m)
-	return s.Epoch, err
+	return v.opts.Peers.Status(ctx, m)
 }
 
 func (v *VirtualLog) isSelf(m Member) bool {

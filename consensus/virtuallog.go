@@ -410,6 +410,7 @@ func (v *VirtualLog) Status() Status {
 		Tail:      v.store.Next(),
 		Trimmed:   v.store.Trimmed(),
 		Loglet:    loglet.Status(),
+		Based:     v.store.based(),
 		Role:      role.String(),
 		Dissent:   v.claims.dissenters(),
 	}

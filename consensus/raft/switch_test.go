@@ -16,6 +16,7 @@ import (
 
 	"ledgerd/consensus"
 	"ledgerd/consensus/local"
+	"ledgerd/consensus/observer"
 	"ledgerd/consensus/raft"
 )
 
@@ -27,6 +28,7 @@ type village struct {
 	admin ed25519.PrivateKey
 	spec  consensus.Spec // of the first segment
 	nodes []*villager
+	epoch consensus.Epoch // the last one that was begun by reconfigure
 }
 
 type villager struct {
@@ -48,7 +50,7 @@ func key(name string, n int) ed25519.PrivateKey {
 func newVillage(t testing.TB, nodes int, members ...uint64) *village {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	v := &village{TB: t, ctx: ctx, net: newNetwork(1), admin: key("administrator", 0)}
+	v := &village{TB: t, ctx: ctx, net: newNetwork(1), admin: key("administrator", 0), epoch: 1}
 	t.Cleanup(v.net.close)
 	for i := range nodes {
 		v.nodes = append(v.nodes, &villager{village: v, id: uint64(i) + 1, key: key("node", i), disk: vfs.NewCrashableMem()})
@@ -89,13 +91,13 @@ func (n *villager) start() {
 		FS: n.disk, Dir: "log", NetworkID: testNetwork, Genesis: v.spec,
 		Engines: map[string]consensus.Engine{
 			raft.Name:  memberEngine{n},
-			local.Name: local.Engine(local.Options{}),
+			local.Name: memberEngine{n},
 		},
-		Observe:  consensus.EngineFunc(n.observe),
+		Observe:  observer.Engine(observer.Options{Peers: n, CheckInterval: 100 * time.Millisecond}),
 		Self:     n.key,
 		Peers:    n,
 		Switcher: consensus.SwitcherOptions{AskAfter: 200 * time.Millisecond},
-		Attempt:  consensus.AttemptOptions{Grace: 100 * time.Millisecond},
+		Attempt:  consensus.AttemptOptions{Grace: 100 * time.Millisecond, Patience: 2 * time.Second},
 		OnFatal:  func(err error) { v.Errorf("node %d: %v", n.id, err) },
 	})
 	require.NoError(v, err, "node %d", n.id)
@@ -123,13 +125,16 @@ func (n *villager) on() (*consensus.VirtualLog, error) {
 	return n.log, nil
 }
 
-// memberEngine is raft as whoever the segment says that the node is.
+// memberEngine is raft, or local, as whoever the segment says that the node is.
 type memberEngine struct{ n *villager }
 
 func (e memberEngine) Open(ctx context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
 	self, ok := seg.Spec.Member(e.n.key.Public().(ed25519.PublicKey))
 	if !ok {
 		return nil, consensus.ErrNotMember
+	}
+	if seg.Spec.Engine == local.Name {
+		return local.Engine(local.Options{}).Open(ctx, s, seg)
 	}
 	o := quick()
 	o.Self, o.Transport, o.Fetcher = self.ID, e.n.village.net, e.n
@@ -179,6 +184,58 @@ func (n *villager) Status(_ context.Context, m consensus.Member) (consensus.Stat
 		return consensus.Status{}, err
 	}
 	return log.Status(), nil
+}
+
+// Known is observer.Peers'.
+func (n *villager) Known([]consensus.Member) (all []consensus.Member) {
+	for _, other := range n.village.nodes {
+		if other != n {
+			all = append(all, consensus.Member{ID: other.id, NodeKey: other.key.Public().(ed25519.PublicKey)})
+		}
+	}
+	return all
+}
+
+// Follow is observer.Peers'.
+func (n *villager) Follow(ctx context.Context, m consensus.Member, from consensus.LSN, take func([]consensus.Entry) error) error {
+	log, err := n.village.by(m)
+	for err == nil {
+		var entries []consensus.Entry
+		if entries, err = log.Follow(ctx, from, 0); err == nil {
+			from += consensus.LSN(len(entries))
+			err = take(entries)
+		}
+	}
+	return err
+}
+
+// Append is observer.Peers'.
+func (n *villager) Append(ctx context.Context, among []consensus.Member, r consensus.Record) (lsn consensus.LSN, err error) {
+	err = errors.New("nobody is there")
+	for _, m := range among {
+		log, off := n.village.by(m)
+		if off != nil {
+			continue
+		}
+		if lsn, err = log.Append(ctx, r); err == nil {
+			return lsn, nil
+		}
+		err = fmt.Errorf("%w: %w", consensus.ErrUnknownFate, err)
+	}
+	return 0, err
+}
+
+// Tail is observer.Peers'.
+func (n *villager) Tail(ctx context.Context, among []consensus.Member, c consensus.Consistency) (lsn consensus.LSN, err error) {
+	err = errors.New("nobody is there")
+	for _, m := range among {
+		if log, off := n.village.by(m); off == nil {
+			if lsn, err = log.Tail(ctx, c); err == nil {
+				return lsn, nil
+			}
+		}
+	}
+	return 0, err
 }
 
 // Fetch is raft.Fetcher's.
@@ -260,31 +317,193 @@ func (v *village) check(acked []consensus.RecordID, nodes ...uint64) {
 	}
 }
 
-// TestReconfigure moves a log that is being written to through segments with other members and engines, each time through another node.
+// reconfigure brings a request for the next epoch through, by way of a node.
+func (v *village) reconfigure(by uint64, spec consensus.Spec) consensus.Progress {
+	v.Helper()
+	log, err := v.nodes[by-1].on()
+	require.NoError(v, err)
+	require.Eventually(v, func() bool { return log.Status().Epoch == v.epoch }, 10*time.Second, time.Millisecond, "node %d learns of epoch %d", by, v.epoch)
+	v.epoch++
+	q, sigs := v.request(v.epoch, spec)
+	p, err := log.Reconfigure(v.ctx, q, sigs, nil)
+	require.NoError(v, err)
+	require.Equal(v, consensus.Complete, p.Stage)
+	v.Logf("epoch %d, %s of %d: base %d, ready %v, gap %v", q.Epoch, spec.Engine, len(spec.Members), p.Base, p.Ready, p.Gap)
+	return p
+}
+
+// TestReconfigure moves a log that is being written to through segments with other members and engines, each time by way of another node. Who is no member
+// observes.
 func TestReconfigure(t *testing.T) {
+	v := newVillage(t, 6, 1, 2, 3)
+	for _, n := range v.nodes {
+		n.start()
+	}
+	w := v.write(7, 1, 2, 3, 4, 5, 6)
+	for i, step := range []struct {
+		engine  string
+		members []uint64
+	}{
+		{raft.Name, []uint64{1, 2, 3}},
+		{raft.Name, []uint64{1, 2, 3, 4, 5}},
+		{raft.Name, []uint64{4, 5, 6}},
+		{local.Name, []uint64{6}},
+		{local.Name, []uint64{2}},
+		{raft.Name, []uint64{3}},
+		{raft.Name, []uint64{1, 2, 3}},
+		{raft.Name, []uint64{3, 2, 1}},
+	} {
+		p := v.reconfigure(uint64(i*5%6)+1, v.specOf(step.engine, step.members...))
+		require.NotZero(t, p.Base)
+	}
+	acked := w.stop()
+	v.check(acked, 1, 2, 3, 4, 5, 6)
+	for _, n := range v.nodes {
+		log, err := n.on()
+		require.NoError(t, err)
+		require.Len(t, log.Segments(), 9)
+		role := map[bool]string{true: "orders", false: "observes"}[n.id <= 3]
+		require.Equal(t, role, log.Status().Role, "node %d", n.id)
+	}
+	for _, n := range v.nodes { // and all of it is stored
+		n.stop()
+	}
+	for _, n := range v.nodes {
+		n.start()
+	}
+	v.check(acked, 1, 2, 3, 4, 5, 6)
+}
+
+// TestReconfigureWithoutOne leaves a member out that is down, which comes back when its segment, and the one after, are long over.
+func TestReconfigureWithoutOne(t *testing.T) {
+	v := newVillage(t, 4, 1, 2, 3)
+	for _, n := range v.nodes {
+		n.start()
+	}
+	w := v.write(7, 1, 2, 4)
+	v.nodes[2].stop()
+	v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3)) // a quorum is ready
+	v.reconfigure(4, v.specOf(raft.Name, 1, 2, 4))
+	v.nodes[0].stop()
+	v.reconfigure(2, v.specOf(raft.Name, 1, 2, 4))
+	v.nodes[0].start()
+	v.nodes[2].start()
+	acked := w.stop()
+	v.check(acked, 1, 2, 3, 4)
+	// It was a member all the time, and its disk is its own: it may be one again.
+	v.reconfigure(3, v.specOf(raft.Name, 2, 3, 4))
+	log, err := v.nodes[2].on()
+	require.NoError(t, err)
+	require.Equal(t, "orders", log.Status().Role)
+}
+
+// TestWipedDisk: a member whose disk was lost does not vote, but observes, until a reconfiguration takes it in again.
+func TestWipedDisk(t *testing.T) {
 	v := newVillage(t, 3, 1, 2, 3)
 	for _, n := range v.nodes {
 		n.start()
 	}
-	w := v.write(7, 1, 2, 3)
-	for epoch := consensus.Epoch(2); epoch <= 6; epoch++ {
-		by, err := v.nodes[int(epoch)%3].on()
-		require.NoError(t, err)
-		q, sigs := v.request(epoch, v.specOf(raft.Name, 1, 2, 3))
-		var stages []consensus.Stage
-		p, err := by.Reconfigure(v.ctx, q, sigs, func(p consensus.Progress) {
-			if len(stages) == 0 || stages[len(stages)-1] != p.Stage {
-				stages = append(stages, p.Stage)
-			}
-		})
-		require.NoError(t, err)
-		require.Equal(t, consensus.Complete, p.Stage)
-		require.Equal(t, consensus.Preparing, stages[0])
-		t.Logf("epoch %d: base %d, ready %v, gap %v, %v", epoch, p.Base, p.Ready, p.Gap, stages)
-	}
+	w := v.write(7, 1, 2)
+	v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3))
+	v.nodes[2].stop()
+	v.nodes[2].disk = vfs.NewCrashableMem()
+	v.nodes[2].start()
+	log, err := v.nodes[2].on()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return log.Status().Epoch == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return log.Status().Role == "observes" }, 10*time.Second, time.Millisecond)
+	v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3))
+	require.Eventually(t, func() bool { return log.Status().Role == "orders" }, 10*time.Second, time.Millisecond)
 	v.check(w.stop(), 1, 2, 3)
 }
 
-func (n *villager) observe(context.Context, *consensus.Store, consensus.Segment) (consensus.Loglet, error) {
-	return nil, errors.New("no observer here")
+// TestRefusedRequests: what is not authorised, not for now or not possible changes nothing.
+func TestRefusedRequests(t *testing.T) {
+	v := newVillage(t, 3, 1, 2, 3)
+	for _, n := range v.nodes {
+		n.start()
+	}
+	log, err := v.nodes[0].on()
+	require.NoError(t, err)
+	stranger := key("stranger", 0)
+	good := v.specOf(raft.Name, 1, 2, 3)
+	for name, change := range map[string]func(*consensus.Request, *[]consensus.Signature){
+		"unsigned":      func(_ *consensus.Request, s *[]consensus.Signature) { *s = nil },
+		"by a stranger": func(q *consensus.Request, s *[]consensus.Signature) { *s = []consensus.Signature{q.Sign(stranger)} },
+		"this epoch": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.Epoch = 1
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+		"epoch after next": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.Epoch = 3
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+		"another network": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.NetworkID[0]++
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+		"expired": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.NotAfter = 0
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+		"an unknown engine": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.Spec.Engine = "paxos"
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+		"nobody to order it": func(q *consensus.Request, s *[]consensus.Signature) {
+			q.Spec.Members = nil
+			*s = []consensus.Signature{q.Sign(v.admin)}
+		},
+	} {
+		q, sigs := v.request(2, good)
+		change(&q, &sigs)
+		_, err := log.Reconfigure(v.ctx, q, sigs, nil)
+		require.ErrorIs(t, err, consensus.ErrInvalid, name)
+	}
+	require.Len(t, log.Segments(), 1)
+
+	// Two of three members of the next segment are off: nobody seals.
+	impatient := v.specOf(raft.Name, 1, 2, 3)
+	impatient.Members = append(impatient.Members, consensus.Member{ID: 8, NodeKey: key("off", 8).Public().(ed25519.PublicKey)},
+		consensus.Member{ID: 9, NodeKey: key("off", 9).Public().(ed25519.PublicKey)}, consensus.Member{ID: 10, NodeKey: key("off", 10).Public().(ed25519.PublicKey)})
+	q, sigs := v.request(2, impatient)
+	_, err = log.Reconfigure(v.ctx, q, sigs, nil)
+	require.ErrorContains(t, err, "3 of the next members are ready, it takes 4")
+	require.Len(t, log.Segments(), 1)
+
+	// What was prepared and abandoned is in nobody's way.
+	v.reconfigure(2, good)
+	_, err = log.Reconfigure(v.ctx, q, sigs, nil)
+	require.ErrorIs(t, err, consensus.ErrSuperseded)
+}
+
+// TestRacingRequests: of several requests for one epoch, one is sealed, and the others are told so. Who asks again for the one that won finds it done.
+func TestRacingRequests(t *testing.T) {
+	v := newVillage(t, 3, 1, 2, 3)
+	for _, n := range v.nodes {
+		n.start()
+	}
+	for epoch := consensus.Epoch(2); epoch < 6; epoch++ {
+		var wait sync.WaitGroup
+		errs := make([]error, 6)
+		for i := range errs {
+			spec := v.specOf(raft.Name, 1, 2, 3)
+			spec.Params = map[string]string{"request": fmt.Sprint(i % 3)} // each is asked for by two nodes
+			q, sigs := v.request(epoch, spec)
+			log, err := v.nodes[(i/3+i)%3].on()
+			require.NoError(t, err)
+			wait.Go(func() { _, errs[i] = log.Reconfigure(v.ctx, q, sigs, nil) })
+		}
+		wait.Wait()
+		won := 0
+		for i, err := range errs {
+			if err == nil {
+				won++
+			} else {
+				require.ErrorIs(t, err, consensus.ErrSuperseded, "request %d", i)
+			}
+		}
+		require.Equal(t, 2, won, "%v", errs)
+	}
+	v.check(nil, 1, 2, 3)
 }

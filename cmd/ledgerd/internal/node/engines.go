@@ -11,6 +11,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
 	"ledgerd/consensus/local"
+	"ledgerd/consensus/observer"
 	"ledgerd/consensus/raft"
 	"ledgerd/ledger"
 	"ledgerd/ledger/genesis"
@@ -138,4 +139,10 @@ func validSpec(s consensus.Spec) error {
 }
 
 // observer opens the loglet of a segment that this node does not order in.
-func (n *Node) observer() consensus.Engine { return nil }
+func (n *Node) observer() consensus.Engine {
+	return observer.Engine(observer.Options{Peers: n.peers.all, OnStuck: func(err error) {
+		if errors.Is(err, consensus.ErrDiverged) {
+			n.fail(err)
+		}
+	}})
+}
