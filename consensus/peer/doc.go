@@ -12,7 +12,7 @@
 //	(full: dropped)     │                                                 ▲  rights of the key, asked again at each change
 //	                    │        mutual TLS 1.3, HTTP/2, one listener     │
 //	                    │                                                 ▼
-//	LogClient ──────────┴══ Log.Append, Read, Follow, Tail, … ════════► guard ───► Log (a consensus.VirtualLog)
+//	LogClient, Peers ───┴══ Log.Append, Read, Follow, Tail, … ════════► guard ───► Log (a consensus.VirtualLog), SnapshotSource
 //
 //	Roster: key ─► rights, changed by a reconfiguration or the list of observers; consulted at both ends of every arrow
 //
@@ -44,7 +44,10 @@
 //     runs.
 //  6. An error of the log on the other side satisfies errors.Is for the same sentinels here. Append of a LogClient says ErrUnknownFate whenever a record may have
 //     been handed over without an answer; it appends again under the same id only.
-//  7. What a LogClient returns is dense, and begins where it was asked to. It is not verified: the digest is the caller's.
+//  7. What a LogClient returns is dense, and begins where it was asked to. It is not verified: the digest is the caller's. Ends of segments and ready statements
+//     are: Peers returns none that does not carry the signatures which it takes.
+//  8. A record that was appended here is passed on to a node that orders, once: a node that observes takes nothing from others.
+//  9. A snapshot that was fetched is, byte for byte, a file with the SHA-256 that one node offered; its bytes may be of several.
 //
 // # Threats
 //

@@ -18,6 +18,9 @@ var (
 	// ErrNotServing: the node cannot be reached, or does not serve its log now. Another one may, or this one later. A record that was to be appended was
 	// not handed over.
 	ErrNotServing = errors.New("peer is not serving")
+
+	// ErrNoSnapshot: no node that answered has the snapshot that was asked for, or any that will do.
+	ErrNoSnapshot = errors.New("no such snapshot")
 )
 
 // wire maps what callers must tell apart to its form between nodes. The first kind of an error that stands here gives the code.
@@ -37,6 +40,7 @@ var wire = []struct {
 	{peerpb.Failure_KIND_WRONG_NETWORK, consensus.ErrWrongNetwork, connect.CodeFailedPrecondition},
 	{peerpb.Failure_KIND_NOT_MEMBER, consensus.ErrNotMember, connect.CodeFailedPrecondition},
 	{peerpb.Failure_KIND_DIVERGED, consensus.ErrDiverged, connect.CodeFailedPrecondition},
+	{peerpb.Failure_KIND_NO_SNAPSHOT, ErrNoSnapshot, connect.CodeNotFound},
 	{peerpb.Failure_KIND_REFUSED, ErrRefused, connect.CodePermissionDenied},
 	{peerpb.Failure_KIND_NOT_SERVING, ErrNotServing, connect.CodeUnavailable},
 	{peerpb.Failure_KIND_CLOSED, consensus.ErrClosed, connect.CodeUnavailable},

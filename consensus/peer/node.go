@@ -136,7 +136,8 @@ type Node struct {
 	once    sync.Once
 	err     error // of Close
 
-	log slot[Log] // what the log service serves
+	log       slot[Log]            // what the log service serves
+	snapshots slot[SnapshotSource] // and what of snapshots
 
 	warned atomic.Int64 // Unix nanoseconds of the last warning about a stranger
 
@@ -211,6 +212,7 @@ func (n *Node) Close() error {
 		close(n.closing)
 		n.cancel()
 		n.log.close()
+		n.snapshots.close()
 		n.err = n.server.Close()
 		n.conns.closeAll()
 		for _, m := range memberships {

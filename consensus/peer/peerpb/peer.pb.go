@@ -44,6 +44,7 @@ const (
 	Failure_KIND_NOT_SERVING   Failure_Kind = 12 // the node is not ready; another may be, or this one later
 	Failure_KIND_NOT_MEMBER    Failure_Kind = 13
 	Failure_KIND_DIVERGED      Failure_Kind = 14
+	Failure_KIND_NO_SNAPSHOT   Failure_Kind = 15 // the node does not have the one that was asked for
 )
 
 // Enum value maps for Failure_Kind.
@@ -64,6 +65,7 @@ var (
 		12: "KIND_NOT_SERVING",
 		13: "KIND_NOT_MEMBER",
 		14: "KIND_DIVERGED",
+		15: "KIND_NO_SNAPSHOT",
 	}
 	Failure_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":   0,
@@ -81,6 +83,7 @@ var (
 		"KIND_NOT_SERVING":   12,
 		"KIND_NOT_MEMBER":    13,
 		"KIND_DIVERGED":      14,
+		"KIND_NO_SNAPSHOT":   15,
 	}
 )
 
@@ -108,7 +111,7 @@ func (x Failure_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Failure_Kind.Descriptor instead.
 func (Failure_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19, 0}
+	return file_peer_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // Frames are the frames that were waiting when the sender had a turn, in the order in which they were sent.
@@ -1093,6 +1096,250 @@ func (x *PrepareResponse) GetReady() []byte {
 	return nil
 }
 
+type SnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotsRequest) Reset() {
+	*x = SnapshotsRequest{}
+	mi := &file_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotsRequest) ProtoMessage() {}
+
+func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{19}
+}
+
+type SnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*Snapshot            `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotsResponse) Reset() {
+	*x = SnapshotsResponse{}
+	mi := &file_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotsResponse) ProtoMessage() {}
+
+func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SnapshotsResponse) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+type Snapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lsn           uint64                 `protobuf:"fixed64,1,opt,name=lsn,proto3" json:"lsn,omitempty"`     // of the last entry that it has taken in
+	Size          uint64                 `protobuf:"fixed64,2,opt,name=size,proto3" json:"size,omitempty"`   // of the file
+	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the file, 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Snapshot) Reset() {
+	*x = Snapshot{}
+	mi := &file_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Snapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Snapshot) ProtoMessage() {}
+
+func (x *Snapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
+func (*Snapshot) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Snapshot) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *Snapshot) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Snapshot) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+type SnapshotChunkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lsn           uint64                 `protobuf:"fixed64,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the file: so that the bytes of two files do not mix
+	Offset        uint64                 `protobuf:"fixed64,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunkRequest) Reset() {
+	*x = SnapshotChunkRequest{}
+	mi := &file_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunkRequest) ProtoMessage() {}
+
+func (x *SnapshotChunkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunkRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotChunkRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SnapshotChunkRequest) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *SnapshotChunkRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *SnapshotChunkRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+type SnapshotChunkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunkResponse) Reset() {
+	*x = SnapshotChunkResponse{}
+	mi := &file_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunkResponse) ProtoMessage() {}
+
+func (x *SnapshotChunkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunkResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotChunkResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SnapshotChunkResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Failure is the detail of an error: what the caller must answer differently, so that it finds the same sentinels as if the log were its own.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1104,7 +1351,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1363,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1376,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Failure) GetKinds() []Failure_Kind {
@@ -1217,10 +1464,23 @@ const file_peer_proto_rawDesc = "" +
 	"\x0ePrepareRequest\x12\x18\n" +
 	"\aprepare\x18\x01 \x01(\fR\aprepare\"'\n" +
 	"\x0fPrepareResponse\x12\x14\n" +
-	"\x05ready\x18\x01 \x01(\fR\x05ready\"\xff\x02\n" +
+	"\x05ready\x18\x01 \x01(\fR\x05ready\"\x12\n" +
+	"\x10SnapshotsRequest\"L\n" +
+	"\x11SnapshotsResponse\x127\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x19.ledgerd.peer.v1.SnapshotR\tsnapshots\"H\n" +
+	"\bSnapshot\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x06R\x03lsn\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x06R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\"X\n" +
+	"\x14SnapshotChunkRequest\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x06R\x03lsn\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x06R\x06offset\"+\n" +
+	"\x15SnapshotChunkResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x95\x03\n" +
 	"\aFailure\x123\n" +
 	"\x05kinds\x18\x01 \x03(\x0e2\x1d.ledgerd.peer.v1.Failure.KindR\x05kinds\x12\x10\n" +
-	"\x03lsn\x18\x02 \x01(\x06R\x03lsn\"\xac\x02\n" +
+	"\x03lsn\x18\x02 \x01(\x06R\x03lsn\"\xc2\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_SEALED\x10\x01\x12\x10\n" +
@@ -1237,9 +1497,10 @@ const file_peer_proto_rawDesc = "" +
 	"\fKIND_REFUSED\x10\v\x12\x14\n" +
 	"\x10KIND_NOT_SERVING\x10\f\x12\x13\n" +
 	"\x0fKIND_NOT_MEMBER\x10\r\x12\x11\n" +
-	"\rKIND_DIVERGED\x10\x0e2F\n" +
+	"\rKIND_DIVERGED\x10\x0e\x12\x14\n" +
+	"\x10KIND_NO_SNAPSHOT\x10\x0f2F\n" +
 	"\x06Engine\x12<\n" +
-	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\xdc\x04\n" +
+	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\x90\x06\n" +
 	"\x03Log\x12I\n" +
 	"\x06Append\x12\x1e.ledgerd.peer.v1.AppendRequest\x1a\x1f.ledgerd.peer.v1.AppendResponse\x12>\n" +
 	"\x04Read\x12\x1c.ledgerd.peer.v1.ReadRequest\x1a\x18.ledgerd.peer.v1.Entries\x12D\n" +
@@ -1249,7 +1510,9 @@ const file_peer_proto_rawDesc = "" +
 	"\bSegments\x12 .ledgerd.peer.v1.SegmentsRequest\x1a!.ledgerd.peer.v1.SegmentsResponse\x12U\n" +
 	"\n" +
 	"SegmentEnd\x12\".ledgerd.peer.v1.SegmentEndRequest\x1a#.ledgerd.peer.v1.SegmentEndResponse\x12L\n" +
-	"\aPrepare\x12\x1f.ledgerd.peer.v1.PrepareRequest\x1a .ledgerd.peer.v1.PrepareResponseB\x1fZ\x1dledgerd/consensus/peer/peerpbb\x06proto3"
+	"\aPrepare\x12\x1f.ledgerd.peer.v1.PrepareRequest\x1a .ledgerd.peer.v1.PrepareResponse\x12R\n" +
+	"\tSnapshots\x12!.ledgerd.peer.v1.SnapshotsRequest\x1a\".ledgerd.peer.v1.SnapshotsResponse\x12^\n" +
+	"\rSnapshotChunk\x12%.ledgerd.peer.v1.SnapshotChunkRequest\x1a&.ledgerd.peer.v1.SnapshotChunkResponseB\x1fZ\x1dledgerd/consensus/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1264,61 +1527,71 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_peer_proto_goTypes = []any{
-	(Failure_Kind)(0),          // 0: ledgerd.peer.v1.Failure.Kind
-	(*Frames)(nil),             // 1: ledgerd.peer.v1.Frames
-	(*Frame)(nil),              // 2: ledgerd.peer.v1.Frame
-	(*Ready)(nil),              // 3: ledgerd.peer.v1.Ready
-	(*AppendRequest)(nil),      // 4: ledgerd.peer.v1.AppendRequest
-	(*AppendResponse)(nil),     // 5: ledgerd.peer.v1.AppendResponse
-	(*ReadRequest)(nil),        // 6: ledgerd.peer.v1.ReadRequest
-	(*FollowRequest)(nil),      // 7: ledgerd.peer.v1.FollowRequest
-	(*Entries)(nil),            // 8: ledgerd.peer.v1.Entries
-	(*TailRequest)(nil),        // 9: ledgerd.peer.v1.TailRequest
-	(*TailResponse)(nil),       // 10: ledgerd.peer.v1.TailResponse
-	(*StatusRequest)(nil),      // 11: ledgerd.peer.v1.StatusRequest
-	(*StatusResponse)(nil),     // 12: ledgerd.peer.v1.StatusResponse
-	(*LogletStatus)(nil),       // 13: ledgerd.peer.v1.LogletStatus
-	(*SegmentsRequest)(nil),    // 14: ledgerd.peer.v1.SegmentsRequest
-	(*SegmentsResponse)(nil),   // 15: ledgerd.peer.v1.SegmentsResponse
-	(*SegmentEndRequest)(nil),  // 16: ledgerd.peer.v1.SegmentEndRequest
-	(*SegmentEndResponse)(nil), // 17: ledgerd.peer.v1.SegmentEndResponse
-	(*PrepareRequest)(nil),     // 18: ledgerd.peer.v1.PrepareRequest
-	(*PrepareResponse)(nil),    // 19: ledgerd.peer.v1.PrepareResponse
-	(*Failure)(nil),            // 20: ledgerd.peer.v1.Failure
-	nil,                        // 21: ledgerd.peer.v1.StatusResponse.DissentEntry
-	nil,                        // 22: ledgerd.peer.v1.LogletStatus.DetailEntry
+	(Failure_Kind)(0),             // 0: ledgerd.peer.v1.Failure.Kind
+	(*Frames)(nil),                // 1: ledgerd.peer.v1.Frames
+	(*Frame)(nil),                 // 2: ledgerd.peer.v1.Frame
+	(*Ready)(nil),                 // 3: ledgerd.peer.v1.Ready
+	(*AppendRequest)(nil),         // 4: ledgerd.peer.v1.AppendRequest
+	(*AppendResponse)(nil),        // 5: ledgerd.peer.v1.AppendResponse
+	(*ReadRequest)(nil),           // 6: ledgerd.peer.v1.ReadRequest
+	(*FollowRequest)(nil),         // 7: ledgerd.peer.v1.FollowRequest
+	(*Entries)(nil),               // 8: ledgerd.peer.v1.Entries
+	(*TailRequest)(nil),           // 9: ledgerd.peer.v1.TailRequest
+	(*TailResponse)(nil),          // 10: ledgerd.peer.v1.TailResponse
+	(*StatusRequest)(nil),         // 11: ledgerd.peer.v1.StatusRequest
+	(*StatusResponse)(nil),        // 12: ledgerd.peer.v1.StatusResponse
+	(*LogletStatus)(nil),          // 13: ledgerd.peer.v1.LogletStatus
+	(*SegmentsRequest)(nil),       // 14: ledgerd.peer.v1.SegmentsRequest
+	(*SegmentsResponse)(nil),      // 15: ledgerd.peer.v1.SegmentsResponse
+	(*SegmentEndRequest)(nil),     // 16: ledgerd.peer.v1.SegmentEndRequest
+	(*SegmentEndResponse)(nil),    // 17: ledgerd.peer.v1.SegmentEndResponse
+	(*PrepareRequest)(nil),        // 18: ledgerd.peer.v1.PrepareRequest
+	(*PrepareResponse)(nil),       // 19: ledgerd.peer.v1.PrepareResponse
+	(*SnapshotsRequest)(nil),      // 20: ledgerd.peer.v1.SnapshotsRequest
+	(*SnapshotsResponse)(nil),     // 21: ledgerd.peer.v1.SnapshotsResponse
+	(*Snapshot)(nil),              // 22: ledgerd.peer.v1.Snapshot
+	(*SnapshotChunkRequest)(nil),  // 23: ledgerd.peer.v1.SnapshotChunkRequest
+	(*SnapshotChunkResponse)(nil), // 24: ledgerd.peer.v1.SnapshotChunkResponse
+	(*Failure)(nil),               // 25: ledgerd.peer.v1.Failure
+	nil,                           // 26: ledgerd.peer.v1.StatusResponse.DissentEntry
+	nil,                           // 27: ledgerd.peer.v1.LogletStatus.DetailEntry
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: ledgerd.peer.v1.Frames.frames:type_name -> ledgerd.peer.v1.Frame
 	13, // 1: ledgerd.peer.v1.StatusResponse.loglet:type_name -> ledgerd.peer.v1.LogletStatus
-	21, // 2: ledgerd.peer.v1.StatusResponse.dissent:type_name -> ledgerd.peer.v1.StatusResponse.DissentEntry
-	22, // 3: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
-	0,  // 4: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
-	1,  // 5: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
-	4,  // 6: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
-	6,  // 7: ledgerd.peer.v1.Log.Read:input_type -> ledgerd.peer.v1.ReadRequest
-	7,  // 8: ledgerd.peer.v1.Log.Follow:input_type -> ledgerd.peer.v1.FollowRequest
-	9,  // 9: ledgerd.peer.v1.Log.Tail:input_type -> ledgerd.peer.v1.TailRequest
-	11, // 10: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
-	14, // 11: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
-	16, // 12: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
-	18, // 13: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
-	3,  // 14: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
-	5,  // 15: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
-	8,  // 16: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
-	8,  // 17: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
-	10, // 18: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
-	12, // 19: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
-	15, // 20: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
-	17, // 21: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
-	19, // 22: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
-	14, // [14:23] is the sub-list for method output_type
-	5,  // [5:14] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	26, // 2: ledgerd.peer.v1.StatusResponse.dissent:type_name -> ledgerd.peer.v1.StatusResponse.DissentEntry
+	27, // 3: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
+	22, // 4: ledgerd.peer.v1.SnapshotsResponse.snapshots:type_name -> ledgerd.peer.v1.Snapshot
+	0,  // 5: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
+	1,  // 6: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
+	4,  // 7: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
+	6,  // 8: ledgerd.peer.v1.Log.Read:input_type -> ledgerd.peer.v1.ReadRequest
+	7,  // 9: ledgerd.peer.v1.Log.Follow:input_type -> ledgerd.peer.v1.FollowRequest
+	9,  // 10: ledgerd.peer.v1.Log.Tail:input_type -> ledgerd.peer.v1.TailRequest
+	11, // 11: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
+	14, // 12: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
+	16, // 13: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
+	18, // 14: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
+	20, // 15: ledgerd.peer.v1.Log.Snapshots:input_type -> ledgerd.peer.v1.SnapshotsRequest
+	23, // 16: ledgerd.peer.v1.Log.SnapshotChunk:input_type -> ledgerd.peer.v1.SnapshotChunkRequest
+	3,  // 17: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
+	5,  // 18: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
+	8,  // 19: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
+	8,  // 20: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
+	10, // 21: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
+	12, // 22: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
+	15, // 23: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
+	17, // 24: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
+	19, // 25: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
+	21, // 26: ledgerd.peer.v1.Log.Snapshots:output_type -> ledgerd.peer.v1.SnapshotsResponse
+	24, // 27: ledgerd.peer.v1.Log.SnapshotChunk:output_type -> ledgerd.peer.v1.SnapshotChunkResponse
+	17, // [17:28] is the sub-list for method output_type
+	6,  // [6:17] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1332,7 +1605,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -58,6 +58,10 @@ const (
 	LogSegmentEndProcedure = "/ledgerd.peer.v1.Log/SegmentEnd"
 	// LogPrepareProcedure is the fully-qualified name of the Log's Prepare RPC.
 	LogPrepareProcedure = "/ledgerd.peer.v1.Log/Prepare"
+	// LogSnapshotsProcedure is the fully-qualified name of the Log's Snapshots RPC.
+	LogSnapshotsProcedure = "/ledgerd.peer.v1.Log/Snapshots"
+	// LogSnapshotChunkProcedure is the fully-qualified name of the Log's SnapshotChunk RPC.
+	LogSnapshotChunkProcedure = "/ledgerd.peer.v1.Log/SnapshotChunk"
 )
 
 // EngineClient is a client for the ledgerd.peer.v1.Engine service.
@@ -150,6 +154,10 @@ type LogClient interface {
 	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
 	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
 	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
+	// Snapshots lists the snapshots that the called node has.
+	Snapshots(context.Context, *connect.Request[peerpb.SnapshotsRequest]) (*connect.Response[peerpb.SnapshotsResponse], error)
+	// SnapshotChunk answers with bytes of a snapshot from an offset on: at least one, and at most 1 MiB.
+	SnapshotChunk(context.Context, *connect.Request[peerpb.SnapshotChunkRequest]) (*connect.Response[peerpb.SnapshotChunkResponse], error)
 }
 
 // NewLogClient constructs a client for the ledgerd.peer.v1.Log service. By default, it uses the
@@ -211,19 +219,33 @@ func NewLogClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 			connect.WithSchema(logMethods.ByName("Prepare")),
 			connect.WithClientOptions(opts...),
 		),
+		snapshots: connect.NewClient[peerpb.SnapshotsRequest, peerpb.SnapshotsResponse](
+			httpClient,
+			baseURL+LogSnapshotsProcedure,
+			connect.WithSchema(logMethods.ByName("Snapshots")),
+			connect.WithClientOptions(opts...),
+		),
+		snapshotChunk: connect.NewClient[peerpb.SnapshotChunkRequest, peerpb.SnapshotChunkResponse](
+			httpClient,
+			baseURL+LogSnapshotChunkProcedure,
+			connect.WithSchema(logMethods.ByName("SnapshotChunk")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // logClient implements LogClient.
 type logClient struct {
-	append     *connect.Client[peerpb.AppendRequest, peerpb.AppendResponse]
-	read       *connect.Client[peerpb.ReadRequest, peerpb.Entries]
-	follow     *connect.Client[peerpb.FollowRequest, peerpb.Entries]
-	tail       *connect.Client[peerpb.TailRequest, peerpb.TailResponse]
-	status     *connect.Client[peerpb.StatusRequest, peerpb.StatusResponse]
-	segments   *connect.Client[peerpb.SegmentsRequest, peerpb.SegmentsResponse]
-	segmentEnd *connect.Client[peerpb.SegmentEndRequest, peerpb.SegmentEndResponse]
-	prepare    *connect.Client[peerpb.PrepareRequest, peerpb.PrepareResponse]
+	append        *connect.Client[peerpb.AppendRequest, peerpb.AppendResponse]
+	read          *connect.Client[peerpb.ReadRequest, peerpb.Entries]
+	follow        *connect.Client[peerpb.FollowRequest, peerpb.Entries]
+	tail          *connect.Client[peerpb.TailRequest, peerpb.TailResponse]
+	status        *connect.Client[peerpb.StatusRequest, peerpb.StatusResponse]
+	segments      *connect.Client[peerpb.SegmentsRequest, peerpb.SegmentsResponse]
+	segmentEnd    *connect.Client[peerpb.SegmentEndRequest, peerpb.SegmentEndResponse]
+	prepare       *connect.Client[peerpb.PrepareRequest, peerpb.PrepareResponse]
+	snapshots     *connect.Client[peerpb.SnapshotsRequest, peerpb.SnapshotsResponse]
+	snapshotChunk *connect.Client[peerpb.SnapshotChunkRequest, peerpb.SnapshotChunkResponse]
 }
 
 // Append calls ledgerd.peer.v1.Log.Append.
@@ -266,6 +288,16 @@ func (c *logClient) Prepare(ctx context.Context, req *connect.Request[peerpb.Pre
 	return c.prepare.CallUnary(ctx, req)
 }
 
+// Snapshots calls ledgerd.peer.v1.Log.Snapshots.
+func (c *logClient) Snapshots(ctx context.Context, req *connect.Request[peerpb.SnapshotsRequest]) (*connect.Response[peerpb.SnapshotsResponse], error) {
+	return c.snapshots.CallUnary(ctx, req)
+}
+
+// SnapshotChunk calls ledgerd.peer.v1.Log.SnapshotChunk.
+func (c *logClient) SnapshotChunk(ctx context.Context, req *connect.Request[peerpb.SnapshotChunkRequest]) (*connect.Response[peerpb.SnapshotChunkResponse], error) {
+	return c.snapshotChunk.CallUnary(ctx, req)
+}
+
 // LogHandler is an implementation of the ledgerd.peer.v1.Log service.
 type LogHandler interface {
 	// Append orders a record as if it had been appended on the called node, and answers when it is in. Calling again with the same record is safe.
@@ -284,6 +316,10 @@ type LogHandler interface {
 	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
 	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
 	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
+	// Snapshots lists the snapshots that the called node has.
+	Snapshots(context.Context, *connect.Request[peerpb.SnapshotsRequest]) (*connect.Response[peerpb.SnapshotsResponse], error)
+	// SnapshotChunk answers with bytes of a snapshot from an offset on: at least one, and at most 1 MiB.
+	SnapshotChunk(context.Context, *connect.Request[peerpb.SnapshotChunkRequest]) (*connect.Response[peerpb.SnapshotChunkResponse], error)
 }
 
 // NewLogHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -341,6 +377,18 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 		connect.WithSchema(logMethods.ByName("Prepare")),
 		connect.WithHandlerOptions(opts...),
 	)
+	logSnapshotsHandler := connect.NewUnaryHandler(
+		LogSnapshotsProcedure,
+		svc.Snapshots,
+		connect.WithSchema(logMethods.ByName("Snapshots")),
+		connect.WithHandlerOptions(opts...),
+	)
+	logSnapshotChunkHandler := connect.NewUnaryHandler(
+		LogSnapshotChunkProcedure,
+		svc.SnapshotChunk,
+		connect.WithSchema(logMethods.ByName("SnapshotChunk")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/ledgerd.peer.v1.Log/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case LogAppendProcedure:
@@ -359,6 +407,10 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 			logSegmentEndHandler.ServeHTTP(w, r)
 		case LogPrepareProcedure:
 			logPrepareHandler.ServeHTTP(w, r)
+		case LogSnapshotsProcedure:
+			logSnapshotsHandler.ServeHTTP(w, r)
+		case LogSnapshotChunkProcedure:
+			logSnapshotChunkHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -398,4 +450,12 @@ func (UnimplementedLogHandler) SegmentEnd(context.Context, *connect.Request[peer
 
 func (UnimplementedLogHandler) Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.Prepare is not implemented"))
+}
+
+func (UnimplementedLogHandler) Snapshots(context.Context, *connect.Request[peerpb.SnapshotsRequest]) (*connect.Response[peerpb.SnapshotsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.Snapshots is not implemented"))
+}
+
+func (UnimplementedLogHandler) SnapshotChunk(context.Context, *connect.Request[peerpb.SnapshotChunkRequest]) (*connect.Response[peerpb.SnapshotChunkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.SnapshotChunk is not implemented"))
 }
