@@ -63,6 +63,21 @@
 // Against those who may read: calls at a time are bounded by HTTP/2 (128 a connection), each holding one chunk of entries; there is no quota beyond that. Two
 // processes with one key are refused by each other, and logged.
 //
+// # Preparing the next segment
+//
+// Whoever reads may ask a node to get ready for an epoch: what it takes is not the caller's right but the administrators' signatures, which go with the request,
+// and which the log looks at. The two know each other already. The caller is a member of a segment of the chain, or an observer of it; and a next member that has
+// never been one follows the log first, so it stands in every node's list of observers before it is named in a request. A request that names a stranger does not
+// get anywhere: nobody dials it. From when it is prepared until its Seal, the members of the request may mesh (View.Prepared).
+//
+// # Coming back after a long time
+//
+// What a node knows of the others is in its own chain. While it is behind, those who order now may be strangers to it, and it asks those that it does know: the
+// members of its last segment, who have the log though they may no longer order it, and who know it as what it was. With every Seal that it applies it learns the
+// next members. If all that it knows have been turned off since, or if it has the genesis alone, it needs somebody to begin with: View.Bootstrap, keys with
+// addresses from its configuration. They may be asked, and may ask; they must know this node in turn, as a past member or by their lists of observers. They are
+// believed no more than a member is: entries must continue the own chain, and Seals bear signatures.
+//
 // # What a partition does
 //
 // A connection is given up when a ping is not answered (Options), and made again after a pause that doubles, with jitter, up to a second; sooner when the

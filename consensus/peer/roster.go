@@ -40,6 +40,10 @@ type View struct {
 	Prepared []consensus.Segment
 	// Observers read, and append.
 	Observers []ed25519.PublicKey
+	// Bootstrap are nodes that the configuration names with their addresses, for when the chain that is stored here knows of nobody any more who is there: see
+	// "Coming back after a long time" in doc.go. They read, and so can be read from: who is a stranger here is not dialled either. Peers and LogClient do not
+	// look here, but ask whom they are told to.
+	Bootstrap []consensus.Member
 }
 
 // A Directory is the Roster made from a chain and a list of observers. The zero value is not ready; use NewDirectory.
@@ -114,6 +118,13 @@ func (v View) rights() map[publicKey]Rights {
 	}
 	for _, key := range v.Observers {
 		grant(key)
+	}
+	for _, m := range v.Bootstrap {
+		if k, ok := keyOf(m.NodeKey); ok {
+			r := all[k]
+			r.Read = true
+			all[k] = r
+		}
 	}
 	return all
 }

@@ -381,6 +381,7 @@ func TestDirectory(t *testing.T) {
 		Segments:  []consensus.Segment{segment(1, 1), segment(2, 2, 3), withoutKey},
 		Prepared:  []consensus.Segment{segment(4, 4, 5)},
 		Observers: []ed25519.PublicKey{publicOf(6), publicOf(4)},
+		Bootstrap: []consensus.Member{{NodeKey: publicOf(8)}, {NodeKey: publicOf(6)}, {}},
 	})
 	<-changed
 	require.Equal(t, Rights{Read: true, Append: true}, d.Rights(publicOf(1)), "member of a segment long past")
@@ -390,6 +391,7 @@ func TestDirectory(t *testing.T) {
 	require.Equal(t, Rights{Read: true, Append: true, Order: []consensus.Digest{identity(4)}}, d.Rights(publicOf(5)), "prepared")
 	require.Equal(t, Rights{Read: true, Append: true}, d.Rights(publicOf(6)), "observer")
 	require.True(t, d.Rights(publicOf(7)).Stranger())
+	require.Equal(t, Rights{Read: true}, d.Rights(publicOf(8)), "bootstrap")
 	require.True(t, d.Rights(nil).Stranger(), "no key is nobody's, though a member has none")
 	require.True(t, d.Rights(make(ed25519.PublicKey, 32)).Stranger())
 	d.Set(View{})
