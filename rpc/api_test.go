@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -18,6 +19,8 @@ import (
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/ethereum/go-ethereum/trie"
 	"github.com/stretchr/testify/require"
+
+	logconsensus "ledgerd/consensus"
 )
 
 // TestClientLibrary drives the server with go-ethereum's client, which checks what it gets: a block's hash against its fields,
@@ -254,6 +257,10 @@ func TestErrors(t *testing.T) {
 		{"log_read", []any{"0x1", "0x2"}, 4444, "trimmed", nil},
 		{"log_read", []any{9, 99}, -32001, "unwritten", nil},
 		{"log_tail", []any{"slow"}, -32602, `consistency is "slow", want "consistent" or "fast"`, nil},
+		{"log_reconfigure", []any{"0x", []any{}}, -32602, "request: invalid: 1 bytes wanted, 0 left", nil},
+		{"log_reconfigure", []any{logRequest(2), []any{}}, -32602, "epoch 2: invalid: not signed", nil},
+		{"log_reconfigure", []any{logRequest(3), []any{map[string]string{"key": "0x01", "signature": "0x"}}}, -32602,
+			"signature 0: a key of 1 bytes and a signature of 0; want 32 and 64", nil},
 	} {
 		t.Run(tc.method, func(t *testing.T) {
 			code, message, data := callError(t, c, tc.method, tc.args...)
@@ -455,10 +462,77 @@ func TestLogNamespace(t *testing.T) {
 	require.Nil(t, segments[1]["end"])
 	require.Equal(t, "raft", segments[1]["engine"])
 	require.Len(t, segments[1]["members"], 1)
+	require.Equal(t, "0x", segments[0]["ledger"])
+	require.Equal(t, "0x7b7d", segments[1]["ledger"])
+	require.Equal(t, "crash", segments[1]["faults"])
 	var status map[string]any
 	require.NoError(t, c.Call(&status, "log_status"))
 	require.Equal(t, "0x3d", status["tail"])
 	require.Equal(t, "0x3c", status["applied"])
 	require.Equal(t, "0x1e", status["headBlock"])
 	require.Equal(t, n.CurrentHeader().Hash().Hex(), status["headHash"])
+	require.Equal(t, "orders", status["role"])
+	require.Equal(t, []any{"0x0102" + strings.Repeat("00", 30)}, status["prepared"])
+	require.Equal(t, []any{map[string]any{"member": "0x3", "lsn": "0x10"}, map[string]any{"member": "0x9", "lsn": "0x11"}}, status["dissent"])
+}
+
+// logRequest is a request for an epoch, as log_reconfigure takes it.
+func logRequest(epoch logconsensus.Epoch) hexutil.Bytes {
+	return logconsensus.Request{Epoch: epoch, NotAfter: 100, Spec: logconsensus.Spec{Engine: "local"}}.Encode()
+}
+
+// TestReconfigure begins one and follows it to its end.
+func TestReconfigure(t *testing.T) {
+	n := startNode(t, Options{})
+	c := n.dial(t, "http")
+	var r map[string]any
+	require.NoError(t, c.Call(&r, "log_reconfiguration", 3))
+	require.Nil(t, r)
+
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	q, err := logconsensus.DecodeRequest(logRequest(3))
+	require.NoError(t, err)
+	sig := q.Sign(key)
+	signatures := []logSignature{{Key: hexutil.Bytes(sig.Key), Signature: sig.Bytes[:]}}
+	require.NoError(t, c.Call(&r, "log_reconfigure", logRequest(3), signatures))
+	hash, identity := q.Hash(), q.Segment().Identity
+	want := map[string]any{
+		"epoch": "0x3", "request": hexutil.Encode(hash[:]), "identity": hexutil.Encode(identity[:]), "engine": "local", "stage": "preparing",
+		"ready": []any{"0x1"}, "over": []any{}, "base": nil, "gapMilliseconds": nil,
+		"running": true, "switched": false, "complete": false, "superseded": false, "error": nil,
+	}
+	require.Equal(t, want, r)
+	code, message, _ := callError(t, c, "log_reconfigure", logRequest(3), signatures)
+	require.Equal(t, -32000, code)
+	require.Equal(t, ErrReconfiguring.Error(), message)
+
+	n.mu.Lock()
+	n.attempt.Progress = logconsensus.Progress{Stage: logconsensus.Completing, Ready: []uint64{1}, Base: 17, Gap: 12_345_678}
+	n.mu.Unlock()
+	r = nil
+	require.NoError(t, c.Call(&r, "log_reconfiguration", 3))
+	want["stage"], want["base"], want["gapMilliseconds"], want["switched"] = "completing", "0x11", 12.346, true
+	require.Equal(t, want, r)
+
+	n.mu.Lock()
+	n.attempt.Progress, n.attempt.Running = logconsensus.Progress{Stage: logconsensus.Abandoned}, false
+	n.attempt.Err = fmt.Errorf("epoch 3: %w", logconsensus.ErrSuperseded)
+	n.mu.Unlock()
+	r = nil
+	require.NoError(t, c.Call(&r, "log_reconfiguration", "0x3"))
+	want["stage"], want["base"], want["gapMilliseconds"], want["switched"] = "abandoned", nil, nil, false
+	want["ready"], want["running"], want["superseded"], want["error"] = []any{}, false, true, "epoch 3: another request was sealed first"
+	require.Equal(t, want, r)
+
+	var members []map[string]any
+	require.NoError(t, c.Call(&members, "log_members"))
+	require.Len(t, members, 2)
+	for i, want := range []map[string]any{
+		{"id": "0x1", "epoch": "0x2", "inSegment": true, "reachable": true, "mayStop": false, "peerAddress": "127.0.0.1:1"},
+		{"id": "0x2", "epoch": nil, "inSegment": false, "reachable": false, "mayStop": true, "peerAddress": ""},
+	} {
+		for key, value := range want {
+			require.Equal(t, value, members[i][key], key)
+		}
+	}
 }

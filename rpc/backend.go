@@ -70,12 +70,42 @@ type Pool interface {
 	SubscribeTransactions(ch chan<- []*types.Transaction) event.Subscription
 }
 
-// SharedLog is what the log_ namespace asks of the shared log; *consensus.VirtualLog has it.
+// SharedLog is what the log_ namespace asks of the shared log. Reading it is *consensus.VirtualLog's; methods may be called concurrently.
 type SharedLog interface {
 	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
 	Read(ctx context.Context, lo, hi consensus.LSN) ([]consensus.Entry, error)
 	Segments() []consensus.Segment
 	Status() consensus.Status
+	Reconfigurer
+}
+
+// A Reconfigurer changes the chain of segments. It lets clients ask again and again for what takes longer than a request should.
+type Reconfigurer interface {
+	// BeginReconfiguration begins an attempt to bring a request through on this node, which goes on after the call, and returns how it stands. If
+	// there is one that runs or has come to its end here, it returns how that one stands; one that failed is begun anew.
+	//
+	// consensus.ErrInvalid: what is wrong with the request; ErrReconfiguring: an attempt at another one is under way here.
+	BeginReconfiguration(ctx context.Context, q consensus.Request, signatures []consensus.Signature) (Reconfiguration, error)
+	// Reconfiguration returns how the newest attempt at an epoch stands, if there was one here not long ago.
+	Reconfiguration(epoch consensus.Epoch) (Reconfiguration, bool)
+	// Members asks all who are or were members how they are; those of the last segment come first.
+	Members(ctx context.Context) []MemberStatus
+}
+
+// A Reconfiguration is an attempt to bring a request through.
+type Reconfiguration struct {
+	Request  consensus.Request
+	Progress consensus.Progress
+	Running  bool
+	Err      error // why it ended before it was complete, or nil
+}
+
+// MemberStatus is a node that is or was a member of the log.
+type MemberStatus struct {
+	consensus.Member
+	Epoch     consensus.Epoch // the last one it knows; 0: it does not answer
+	InSegment bool            // it is a member of the last segment
+	MayStop   bool            // nobody needs it: it is not, and a quorum of those who are hold everything that came before
 }
 
 // KeyStore holds the keys of accounts that the node itself signs for: in development, ten well-known ones. Methods may be

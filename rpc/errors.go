@@ -25,6 +25,9 @@ const (
 // ErrUnknownAccount: the node has no key for the account. The text is go-ethereum's.
 var ErrUnknownAccount = errors.New("unknown account")
 
+// ErrReconfiguring: this node is about to bring another request through, and tries one at a time.
+var ErrReconfiguring = errors.New("another reconfiguration is under way on this node")
+
 // The texts are go-ethereum's, which tools compare.
 var (
 	errHeaderNotFound       = errors.New("header not found")

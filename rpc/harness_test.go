@@ -3,9 +3,11 @@ package rpc
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/big"
@@ -118,7 +120,10 @@ var revertData = slices.Concat(common.FromHex("0x08c379a0"), common.LeftPadBytes
 var (
 	_ Backend   = (*ledger.Ledger)(nil)
 	_ Pool      = (*ledgerpool.Pool)(nil)
-	_ SharedLog = (*logconsensus.VirtualLog)(nil)
+	_ SharedLog = struct {
+		*logconsensus.VirtualLog
+		Reconfigurer
+	}{}
 )
 
 // fakeChain is a Backend, a Pool and a SharedLog in memory. Its blocks are made by the real executor; mine is all the
@@ -140,6 +145,7 @@ type fakeChain struct {
 	refuse   error            // what Add returns
 	nextFee  int64            // base fee of the next block
 	behind   logconsensus.LSN // entries that are ordered and not applied
+	attempt  *Reconfiguration
 }
 
 func newFakeChain(tb testing.TB) *fakeChain {
@@ -484,13 +490,46 @@ func (l fakeLog) Segments() []logconsensus.Segment {
 	member := logconsensus.Member{ID: 1, PeerAddress: "127.0.0.1:1", NodeKey: make([]byte, 32)}
 	return []logconsensus.Segment{
 		{Epoch: 1, Base: 1, Spec: logconsensus.Spec{Engine: "local"}},
-		{Epoch: 2, Base: 5, Spec: logconsensus.Spec{Engine: "raft", Members: []logconsensus.Member{member}, Threshold: 1}},
+		{Epoch: 2, Base: 5, Spec: logconsensus.Spec{Engine: "raft", Members: []logconsensus.Member{member}, Threshold: 1, Ledger: []byte("{}")}},
 	}
 }
 
 func (l fakeLog) Status() logconsensus.Status {
 	tail, _ := l.Tail(context.Background(), logconsensus.Fast)
-	return logconsensus.Status{Epoch: 2, Base: 5, Engine: "raft", Tail: tail, Trimmed: fakeTrimmed}
+	return logconsensus.Status{
+		Epoch: 2, Base: 5, Engine: "raft", Role: "orders", Tail: tail, Trimmed: fakeTrimmed,
+		Prepared: []logconsensus.Digest{{1, 2}}, Dissent: map[uint64]logconsensus.LSN{9: 17, 3: 16},
+	}
+}
+
+// BeginReconfiguration takes up epoch 3 if there is a signature, once.
+func (l fakeLog) BeginReconfiguration(_ context.Context, q logconsensus.Request, sigs []logconsensus.Signature) (Reconfiguration, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.attempt != nil:
+		return Reconfiguration{}, ErrReconfiguring
+	case q.Epoch != 3 || len(sigs) != 1 || !ed25519.Verify(sigs[0].Key, q.SigningMessage(), sigs[0].Bytes[:]):
+		return Reconfiguration{}, fmt.Errorf("epoch %d: %w: not signed", q.Epoch, logconsensus.ErrInvalid)
+	}
+	l.attempt = &Reconfiguration{Request: q, Running: true, Progress: logconsensus.Progress{Ready: []uint64{1}}}
+	return *l.attempt, nil
+}
+
+func (l fakeLog) Reconfiguration(epoch logconsensus.Epoch) (Reconfiguration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.attempt == nil || l.attempt.Request.Epoch != epoch {
+		return Reconfiguration{}, false
+	}
+	return *l.attempt, true
+}
+
+func (l fakeLog) Members(context.Context) []MemberStatus {
+	s := l.Segments()[1].Spec.Members
+	return []MemberStatus{
+		{Member: s[0], Epoch: 2, InSegment: true}, {Member: logconsensus.Member{ID: 2, NodeKey: make([]byte, 32)}, MayStop: true},
+	}
 }
 
 // fakeKeys is a KeyStore.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	gethmath "github.com/ethereum/go-ethereum/common/math"
@@ -102,10 +104,12 @@ type logSegment struct {
 	BaseMilliTimestamp hexutil.Uint64    `json:"baseMilliTimestamp"`
 	Identity           hexutil.Bytes     `json:"identity"`
 	Engine             string            `json:"engine"`
+	Faults             string            `json:"faults"` // that the engine bears: "crash" or "byzantine"
 	Params             map[string]string `json:"params"`
 	Members            []logMember       `json:"members"`
 	Admins             []hexutil.Bytes   `json:"admins"`
 	Threshold          int               `json:"threshold"`
+	Ledger             hexutil.Bytes     `json:"ledger"` // parameters of the ledger that change with this segment
 }
 
 type logMember struct {
@@ -140,21 +144,27 @@ func newLogSegment(s consensus.Segment) logSegment {
 		BaseMilliTimestamp: hexutil.Uint64(s.BaseUnixMilli),
 		Identity:           s.Identity[:],
 		Engine:             s.Spec.Engine,
+		Faults:             s.Spec.Faults.String(),
 		Params:             s.Spec.Params,
 		Members:            make([]logMember, len(s.Spec.Members)),
 		Admins:             make([]hexutil.Bytes, len(s.Spec.Admins)),
 		Threshold:          s.Spec.Threshold,
+		Ledger:             s.Spec.Ledger,
 	}
 	if form.Params == nil {
 		form.Params = map[string]string{}
 	}
 	for i, m := range s.Spec.Members {
-		form.Members[i] = logMember{hexutil.Uint64(m.ID), keyBytes(m.NodeKey), keyBytes(m.ConsensusKey), m.PeerAddress, m.CometAddresses}
+		form.Members[i] = newLogMember(m)
 	}
 	for i, k := range s.Spec.Admins {
 		form.Admins[i] = keyBytes(k)
 	}
 	return form
+}
+
+func newLogMember(m consensus.Member) logMember {
+	return logMember{hexutil.Uint64(m.ID), keyBytes(m.NodeKey), keyBytes(m.ConsensusKey), m.PeerAddress, m.CometAddresses}
 }
 
 func keyBytes(k ed25519.PublicKey) hexutil.Bytes { return hexutil.Bytes(k) }
@@ -165,13 +175,23 @@ type logStatus struct {
 	Epoch     hexutil.Uint64 `json:"epoch"`
 	Base      hexutil.Uint64 `json:"base"`
 	Engine    string         `json:"engine"`
+	Role      string         `json:"role"` // of this node: "orders" or "observes"
 	Tail      hexutil.Uint64 `json:"tail"`
 	Trimmed   hexutil.Uint64 `json:"trimmed"` // the last LSN that is gone here; 0x0: none
 	Applied   hexutil.Uint64 `json:"applied"` // by the ledger
 	HeadBlock hexutil.Uint64 `json:"headBlock"`
 	HeadHash  hexutil.Bytes  `json:"headHash"`
 	Loglet    logletStatus   `json:"loglet"`
-	Problem   string         `json:"problem,omitempty"`
+	// Prepared are the identities of epochs that this node is ready to order, should they come.
+	Prepared []hexutil.Bytes `json:"prepared,omitempty"`
+	// Dissent are the members that claim another history than this node's, with the LSN of their last claim.
+	Dissent []logDissent `json:"dissent,omitempty"`
+	Problem string       `json:"problem,omitempty"`
+}
+
+type logDissent struct {
+	Member hexutil.Uint64 `json:"member"`
+	LSN    hexutil.Uint64 `json:"lsn"`
 }
 
 type logletStatus struct {
@@ -186,11 +206,12 @@ type logletStatus struct {
 // Status is the log's state on this node, for people and for `ledgerd log status`.
 func (api *logAPI) Status() logStatus {
 	s, head := api.log.Status(), api.backend.CurrentHeader()
-	return logStatus{
+	form := logStatus{
 		Network:   s.NetworkID[:],
 		Epoch:     hexutil.Uint64(s.Epoch),
 		Base:      hexutil.Uint64(s.Base),
 		Engine:    s.Engine,
+		Role:      s.Role,
 		Tail:      hexutil.Uint64(s.Tail),
 		Trimmed:   hexutil.Uint64(s.Trimmed),
 		Applied:   hexutil.Uint64(api.backend.Applied()),
@@ -206,4 +227,11 @@ func (api *logAPI) Status() logStatus {
 		},
 		Problem: s.Problem,
 	}
+	for _, id := range s.Prepared {
+		form.Prepared = append(form.Prepared, id[:])
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.Dissent)) {
+		form.Dissent = append(form.Dissent, logDissent{hexutil.Uint64(id), hexutil.Uint64(s.Dissent[id])})
+	}
+	return form
 }

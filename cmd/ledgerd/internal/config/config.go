@@ -61,7 +61,7 @@ type Peer struct {
 func (p Peer) ObserverKeys() []ed25519.PublicKey {
 	keys := make([]ed25519.PublicKey, len(p.Observers))
 	for i, text := range p.Observers {
-		keys[i], _ = ParseNodeKey(text)
+		keys[i], _ = ParseKey(text)
 	}
 	return keys
 }
@@ -383,7 +383,7 @@ func (c *Config) validateRPC(bad func(key, format string, args ...any)) {
 func (c *Config) validatePeers(bad func(key, format string, args ...any)) {
 	seen := make(map[string]bool)
 	for _, text := range c.Peer.Observers {
-		switch k, err := ParseNodeKey(text); {
+		switch k, err := ParseKey(text); {
 		case err != nil:
 			bad("peer.observers", "%v", err)
 		case seen[string(k)]:

@@ -55,11 +55,11 @@ type PeerAddress struct {
 // String is the inverse of ParsePeerAddress.
 func (p PeerAddress) String() string { return hex.EncodeToString(p.Key) + "@" + p.Address }
 
-// ParseNodeKey reads a node key as `ledgerd keys show` prints it, or with 0x before it.
-func ParseNodeKey(s string) (ed25519.PublicKey, error) {
+// ParseKey reads a public key as `ledgerd keys show` prints it, or with 0x before it.
+func ParseKey(s string) (ed25519.PublicKey, error) {
 	key, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
 	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("%q is not a node key of %d hexadecimal digits", s, 2*ed25519.PublicKeySize)
+		return nil, fmt.Errorf("%q is not a public key of %d hexadecimal digits", s, 2*ed25519.PublicKeySize)
 	}
 	return key, nil
 }
@@ -70,7 +70,7 @@ func ParsePeerAddress(s string) (PeerAddress, error) {
 	if !ok {
 		return PeerAddress{}, fmt.Errorf("%q is not a peer; write KEY@HOST:PORT", s)
 	}
-	key, err := ParseNodeKey(text)
+	key, err := ParseKey(text)
 	if err != nil {
 		return PeerAddress{}, err
 	}

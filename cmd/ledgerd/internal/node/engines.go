@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,8 +23,17 @@ var (
 	ErrUnknownEngine = errors.New("unknown engine")
 )
 
+// faults are the engines of this program, with what each of them bears.
+var faults = map[string]consensus.FaultModel{
+	local.Name: consensus.CrashFaults,
+	raft.Name:  consensus.CrashFaults,
+}
+
 // EngineNames are the words by which a genesis or a reconfiguration calls the engines of this program, sorted.
-func EngineNames() []string { return []string{local.Name, raft.Name} }
+func EngineNames() []string { return slices.Sorted(maps.Keys(faults)) }
+
+// Faults returns what an engine bears, as a Spec has to say it. ErrUnknownEngine for a word that is none of EngineNames.
+func Faults(engine string) (consensus.FaultModel, error) { return faults[engine], knownEngine(engine) }
 
 // knownEngine returns ErrUnknownEngine for a word that is none of EngineNames.
 func knownEngine(engine string) error {

@@ -274,7 +274,7 @@ func (n *Node) openServer(context.Context) (err error) {
 	if n.opts.OnePort {
 		opts.Metrics = n.metricsHandler()
 	}
-	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.peers}, opts)
+	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.openReconfigurations(), n.peers}, opts)
 	return err
 }
 

@@ -133,6 +133,7 @@ func (t transport) Join(seg consensus.Segment, self uint64, deliver func(frame [
 // sharedLog is the log as this node's clients see it.
 type sharedLog struct {
 	*consensus.VirtualLog
+	*reconfigurations
 	peers *peers
 }
 
