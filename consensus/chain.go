@@ -104,6 +104,9 @@ func (v *VirtualLog) step(ctx context.Context, event func(*SwitchInputs)) error 
 		}
 		if err != nil {
 			v.logger.Warn("this node does not order; it observes", "segment", act.Open.Segment.Epoch, "err", err)
+			v.mu.Lock()
+			v.mu.denied = err
+			v.mu.Unlock()
 		}
 	}
 }
@@ -146,7 +149,7 @@ func (v *VirtualLog) shelve(segments []Segment) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.mu.links = links
+	v.mu.links, v.mu.denied = links, nil
 	wake(&v.mu.changed)
 	return nil
 }

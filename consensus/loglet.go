@@ -104,6 +104,8 @@ type Status struct {
 	Prepared []Digest `json:"prepared,omitempty"`
 	// Dissent names the members that claim another history than this node's, with the LSN of their last claim.
 	Dissent map[uint64]LSN `json:"dissent,omitempty"`
+	// Notice says why this node observes a segment that names it as a member; empty otherwise.
+	Notice string `json:"notice,omitempty"`
 	// Problem says why the last segment's engine is not running, or is empty.
 	Problem string `json:"problem,omitempty"`
 }

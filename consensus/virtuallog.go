@@ -78,6 +78,7 @@ type VirtualLog struct {
 		role     Role          // in the last of them
 		changed  chan struct{} // closed when links has changed; nil if nobody waits
 		problem  error         // why the last stored segment has no link
+		denied   error         // why this node, a member of it, does not order
 		prepared []Segment     // requests for the next epoch that this node is ready for
 	}
 }
@@ -401,6 +402,7 @@ func (v *VirtualLog) Status() Status {
 	last := segments[len(segments)-1]
 	v.mu.RLock()
 	loglet, role, problem, prepared := v.mu.links[len(v.mu.links)-1].loglet, v.mu.role, v.mu.problem, v.mu.prepared
+	denied := v.mu.denied
 	v.mu.RUnlock()
 	s := Status{
 		NetworkID: v.NetworkID(),
@@ -416,6 +418,9 @@ func (v *VirtualLog) Status() Status {
 	}
 	for _, p := range prepared {
 		s.Prepared = append(s.Prepared, p.Identity)
+	}
+	if denied != nil {
+		s.Notice = denied.Error()
 	}
 	if problem != nil {
 		s.Problem = problem.Error()

@@ -186,6 +186,7 @@ type logStatus struct {
 	Prepared []hexutil.Bytes `json:"prepared,omitempty"`
 	// Dissent are the members that claim another history than this node's, with the LSN of their last claim.
 	Dissent []logDissent `json:"dissent,omitempty"`
+	Notice  string       `json:"notice,omitempty"` // why this node observes a segment that names it as a member
 	Problem string       `json:"problem,omitempty"`
 }
 
@@ -225,6 +226,7 @@ func (api *logAPI) Status() logStatus {
 			Sealed: s.Loglet.Sealed,
 			Detail: s.Loglet.Detail,
 		},
+		Notice:  s.Notice,
 		Problem: s.Problem,
 	}
 	for _, id := range s.Prepared {

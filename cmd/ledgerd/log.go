@@ -107,6 +107,8 @@ type (
 			State  string
 			Detail map[string]string
 		}
+		Role    string
+		Notice  string
 		Problem string
 	}
 	logSegmentAnswer struct {
@@ -144,11 +146,15 @@ from it, by how many entries each member is behind the one that has applied most
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintf(t, "network\t%x\n", []byte(s.Network))
 				fmt.Fprintf(t, "engine\t%s (%s)\n", s.Engine, s.Loglet.State)
+				fmt.Fprintf(t, "this node\t%s\n", s.Role)
 				fmt.Fprintf(t, "epoch\t%d, from lsn %d\n", s.Epoch, s.Base)
 				fmt.Fprintf(t, "tail\t%d\n", s.Tail)
 				fmt.Fprintf(t, "trimmed\t%d\n", s.Trimmed)
 				fmt.Fprintf(t, "applied\t%d\n", s.Applied)
 				fmt.Fprintf(t, "head\tblock %d %s\n", s.HeadBlock, s.HeadHash)
+				if s.Notice != "" {
+					fmt.Fprintf(t, "notice\t%s\n", s.Notice)
+				}
 				if s.Problem != "" {
 					fmt.Fprintf(t, "problem\t%s\n", s.Problem)
 				}

@@ -159,33 +159,39 @@ func readyz(c *cluster, n *node, want int) error {
 	return nil
 }
 
-// TestNoMember: a node takes part only with the key and with the log of a member.
+// TestNoMember: a node orders only with the key and with the log of a member. Any other observes, and says why.
 func TestNoMember(t *testing.T) {
-	const notMember = 67
-	c := newCluster(t, "raft1.toml")
-	n := c.nodes[0]
-	key := filepath.Join(n.home, "node.key")
-	require.NoError(t, os.Rename(key, key+".old"))
-	_, stderr, code := process.Run(t, binary, "keys", "new", key)
-	require.Equal(t, 0, code, stderr)
-	_, stderr, code = process.Run(t, binary, "start", "--home", n.home)
-	require.Equal(t, notMember, code, stderr)
-	require.Contains(t, stderr, "none of the 1 members has its node key")
-
-	require.NoError(t, os.Rename(key+".old", key))
-	c.start(n)
+	c := newCluster(t, "raft4.toml")
+	c.start(c.nodes...)
 	b := newBook(c)
 	_, err := b.submit(t.Context(), 0, 0)
 	require.NoError(t, err)
+
+	n := c.nodes[(c.leader()+1)%4]
 	c.stop(n)
 	stdout, stderr, code := process.Run(t, binary, "verify", "--home", n.home)
 	require.Equal(t, 0, code, stderr)
 	require.Contains(t, stdout, "equal")
-
 	require.NoError(t, os.RemoveAll(filepath.Join(n.home, "data")))
-	_, stderr, code = process.Run(t, binary, "start", "--home", n.home)
-	require.Equal(t, notMember, code, stderr)
-	require.Contains(t, stderr, "neither the identity of epoch 1 nor a bootstrap mark")
+	c.start(n)
+	stdout, stderr, code = process.Run(t, binary, "log", "status", "--rpc", n.url)
+	require.Equal(t, 0, code, stderr)
+	require.Regexp(t, `(?m)^this node +observes$`, stdout)
+	require.Regexp(t, `(?m)^notice .*nothing vouches for it`, stdout)
+	_, err = b.submit(t.Context(), 1, n.index)
+	require.NoError(t, err, "it hands on what it is sent")
+	b.verify()
+
+	c.stop(n)
+	key := filepath.Join(n.home, "node.key")
+	require.NoError(t, os.Rename(key, key+".old"))
+	_, stderr, code = process.Run(t, binary, "keys", "new", key)
+	require.Equal(t, 0, code, stderr)
+	c.start(n)
+	eventually(t, "a stranger is let in by nobody", func() error { return readyz(c, n, http.StatusServiceUnavailable) })
+	_, err = n.running().Client.BlockNumber(t.Context())
+	require.NoError(t, err, "what it has can be read")
+	c.stop(c.nodes...)
 }
 
 // supervisor is a running `ledgerd testnet up`.
@@ -319,8 +325,8 @@ func TestUpReports(t *testing.T) {
 
 	// A node that cannot start takes the others down with it, and its exit code tells why.
 	require.NoError(t, os.Remove(filepath.Join(dir, "node3", "genesis.json"))) // three nodes are left of the folder ...
-	require.NoError(t, os.RemoveAll(filepath.Join(dir, "node1", "data", "log")))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "node1", "node.key"), 0o644))
 	_, stderr, code = process.Run(t, binary, "testnet", "up", "--dir", dir)
-	require.Equal(t, 67, code, stderr)
-	require.Contains(t, stderr, "node 1 ended by itself (exit status 67)")
+	require.Equal(t, 77, code, stderr)
+	require.Contains(t, stderr, "node 1 ended by itself (exit status 77)")
 }

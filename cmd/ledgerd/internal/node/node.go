@@ -26,7 +26,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/config"
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
-	"ledgerd/consensus/raft"
+	"ledgerd/consensus/observer"
 	"ledgerd/ledger"
 	"ledgerd/ledger/genesis"
 	"ledgerd/ledger/txpool"
@@ -458,8 +458,12 @@ func ordering(s consensus.Status) error {
 	switch {
 	case s.Problem != "":
 		return fmt.Errorf("the log does not order: %s", s.Problem)
-	case s.Loglet.State == raft.StateElecting:
+	case s.Loglet.State == consensus.StateElecting:
 		return fmt.Errorf("the log does not order: no leader is known; it takes %s of the members", s.Loglet.Detail["quorum"])
+	case s.Loglet.State == observer.StateFollowing && s.Loglet.Detail["problem"] != "":
+		return fmt.Errorf("the log cannot be followed: %s", s.Loglet.Detail["problem"])
+	case s.Loglet.State == observer.StateFollowing:
+		return nil
 	case s.Loglet.State != consensus.StateOrdering && s.Loglet.State != consensus.StateSealed: // sealed: the next segment is being opened
 		return fmt.Errorf("the log does not order: its engine is %s", s.Loglet.State)
 	}

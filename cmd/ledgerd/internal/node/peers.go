@@ -20,7 +20,7 @@ import (
 
 // peers are the other nodes, seen from this one: who they are, and the listener for them.
 type peers struct {
-	key       ed25519.PrivateKey // of this node
+	key       ed25519.PrivateKey  // of this node
 	observers []ed25519.PublicKey // nodes that may read, and append, without being members
 	bootstrap []consensus.Member
 	directory *peer.Directory
