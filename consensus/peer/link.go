@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,11 +57,12 @@ func (n *Node) Join(seg consensus.Segment, self uint64, deliver func(frame []byt
 		return nil, fmt.Errorf("join epoch %d: %w: this node is not its member %d", seg.Epoch, consensus.ErrInvalid, self)
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if n.mu.closed {
+		n.mu.Unlock()
 		return nil, fmt.Errorf("join epoch %d: %w", seg.Epoch, consensus.ErrClosed)
 	}
 	if n.mu.joined[m.identity] != nil {
+		n.mu.Unlock()
 		return nil, fmt.Errorf("join epoch %d: %w: joined already", seg.Epoch, consensus.ErrInvalid)
 	}
 	for _, member := range seg.Spec.Members {
@@ -68,7 +71,75 @@ func (n *Node) Join(seg consensus.Segment, self uint64, deliver func(frame []byt
 		}
 	}
 	n.mu.joined[m.identity] = m
+	meshed := n.dropMesh(func(i int) bool { return n.mu.meshes[i].identity == m.identity }) // the membership holds them now
+	n.mu.Unlock()
+	n.letGo(meshed)
 	return m, nil
+}
+
+// A mesh holds the links to the members of an epoch that this node has not joined.
+type mesh struct {
+	identity consensus.Digest
+	links    []*link
+}
+
+// maxMeshes bounds how many epochs are meshed at a time. Most often one follows; more are asked for when requests race.
+const maxMeshes = 4
+
+// Mesh connects this node to the members of an epoch that it may join soon, so that no frame waits for a handshake then. The connections are held until the
+// epoch has been joined, or the node is closed, or others that were meshed later push it out. Meshing an epoch again does nothing.
+func (n *Node) Mesh(next consensus.Segment) error {
+	n.mu.Lock()
+	if n.mu.closed {
+		n.mu.Unlock()
+		return fmt.Errorf("mesh epoch %d: %w", next.Epoch, consensus.ErrClosed)
+	}
+	known := slices.ContainsFunc(n.mu.meshes, func(m mesh) bool { return m.identity == next.Identity })
+	if known || n.mu.joined[next.Identity] != nil {
+		n.mu.Unlock()
+		return nil
+	}
+	m := mesh{identity: next.Identity}
+	for _, member := range next.Spec.Members {
+		if key, ok := keyOf(member.NodeKey); ok && key != n.key {
+			m.links = append(m.links, n.useLink(key, n.opts.Resolve(member)))
+		}
+	}
+	n.mu.meshes = append(n.mu.meshes, m)
+	oldest := n.dropMesh(func(i int) bool { return i < len(n.mu.meshes)-maxMeshes })
+	n.mu.Unlock()
+	n.letGo(oldest)
+	return nil
+}
+
+// dropMesh forgets the meshes for which drop says so, and returns their links, to be let go. The caller holds mu.
+func (n *Node) dropMesh(drop func(i int) bool) (links []*link) {
+	var kept []mesh
+	for i, m := range n.mu.meshes {
+		if drop(i) {
+			links = append(links, m.links...)
+		} else {
+			kept = append(kept, m)
+		}
+	}
+	n.mu.meshes = kept
+	return links
+}
+
+// letGo gives up one use of each of the links, and closes those that nobody uses any more.
+func (n *Node) letGo(links []*link) {
+	n.mu.Lock()
+	var unused []*link
+	for _, l := range links {
+		if l.users--; l.users == 0 {
+			delete(n.mu.links, l.key)
+			unused = append(unused, l)
+		}
+	}
+	n.mu.Unlock()
+	for _, l := range unused {
+		l.close()
+	}
 }
 
 // Send hands over a frame for a member. It never blocks, and keeps the frame, which is not changed any more. Frames may be lost: they are dropped when too
@@ -91,17 +162,8 @@ func (m *Membership) Close() error {
 	n := m.node
 	n.mu.Lock()
 	delete(n.mu.joined, m.identity)
-	var unused []*link
-	for _, l := range m.links {
-		if l.users--; l.users == 0 {
-			delete(n.mu.links, l.key)
-			unused = append(unused, l)
-		}
-	}
 	n.mu.Unlock()
-	for _, l := range unused {
-		l.close()
-	}
+	n.letGo(slices.Collect(maps.Values(m.links)))
 	return nil
 }
 

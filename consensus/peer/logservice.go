@@ -290,7 +290,7 @@ func (s logService) Status(ctx context.Context, _ *connect.Request[peerpb.Status
 func encodeStatus(s consensus.Status) *peerpb.StatusResponse {
 	out := &peerpb.StatusResponse{
 		NetworkId: s.NetworkID[:], Epoch: uint64(s.Epoch), Base: uint64(s.Base), Engine: s.Engine,
-		Tail: uint64(s.Tail), Trimmed: uint64(s.Trimmed), Role: s.Role, Problem: s.Problem,
+		Tail: uint64(s.Tail), Trimmed: uint64(s.Trimmed), Role: s.Role, Problem: s.Problem, Based: s.Based, Notice: s.Notice,
 		Loglet: &peerpb.LogletStatus{
 			Engine: s.Loglet.Engine, Epoch: uint64(s.Loglet.Epoch), State: s.Loglet.State,
 			Tail: uint64(s.Loglet.Tail), Sealed: s.Loglet.Sealed, Detail: s.Loglet.Detail,
@@ -316,6 +316,7 @@ func decodeStatus(in *peerpb.StatusResponse) (consensus.Status, error) {
 	s := consensus.Status{
 		NetworkID: consensus.NetworkID(in.GetNetworkId()), Epoch: consensus.Epoch(in.GetEpoch()), Base: consensus.LSN(in.GetBase()), Engine: in.GetEngine(),
 		Tail: consensus.LSN(in.GetTail()), Trimmed: consensus.LSN(in.GetTrimmed()), Role: in.GetRole(), Problem: in.GetProblem(),
+		Based: in.GetBased(), Notice: in.GetNotice(),
 		Loglet: consensus.LogletStatus{
 			Engine: l.GetEngine(), Epoch: consensus.Epoch(l.GetEpoch()), State: l.GetState(),
 			Tail: consensus.Offset(l.GetTail()), Sealed: l.GetSealed(), Detail: l.GetDetail(),

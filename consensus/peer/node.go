@@ -145,7 +145,8 @@ type Node struct {
 		sync.RWMutex
 		closed   bool
 		joined   map[consensus.Digest]*Membership // by epoch identity
-		links    map[publicKey]*link              // to members of joined epochs
+		links    map[publicKey]*link              // to members of joined and meshed epochs
+		meshes   []mesh                           // oldest first
 		logs     map[publicKey]*logPeer           // to whoever was asked by a LogClient
 		sessions map[*session]struct{}            // calls that are being served
 	}
@@ -208,6 +209,8 @@ func (n *Node) Close() error {
 		}
 		logs := n.mu.logs
 		n.mu.logs = nil
+		meshes := n.mu.meshes
+		n.mu.meshes = nil
 		n.mu.Unlock()
 		close(n.closing)
 		n.cancel()
@@ -217,6 +220,9 @@ func (n *Node) Close() error {
 		n.conns.closeAll()
 		for _, m := range memberships {
 			n.err = errors.Join(n.err, m.Close())
+		}
+		for _, m := range meshes {
+			n.letGo(m.links)
 		}
 		for _, p := range logs {
 			p.transport.CloseIdleConnections()

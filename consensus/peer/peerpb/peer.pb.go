@@ -637,6 +637,8 @@ type StatusResponse struct {
 	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                                                                                      // "orders" or "observes"
 	Prepared      [][]byte               `protobuf:"bytes,10,rep,name=prepared,proto3" json:"prepared,omitempty"`                                                                             // epoch identities, 32 bytes each
 	Dissent       map[uint64]uint64      `protobuf:"bytes,11,rep,name=dissent,proto3" json:"dissent,omitempty" protobuf_key:"fixed64,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"` // member to the LSN of its claim
+	Based         bool                   `protobuf:"varint,12,opt,name=based,proto3" json:"based,omitempty"`                                                                                  // the last segment's members have begun to order
+	Notice        string                 `protobuf:"bytes,13,opt,name=notice,proto3" json:"notice,omitempty"`                                                                                 // why the node observes a segment that names it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -746,6 +748,20 @@ func (x *StatusResponse) GetDissent() map[uint64]uint64 {
 		return x.Dissent
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetBased() bool {
+	if x != nil {
+		return x.Based
+	}
+	return false
+}
+
+func (x *StatusResponse) GetNotice() string {
+	if x != nil {
+		return x.Notice
+	}
+	return ""
 }
 
 type LogletStatus struct {
@@ -1425,7 +1441,7 @@ const file_peer_proto_rawDesc = "" +
 	"consistent\" \n" +
 	"\fTailResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x06R\x03lsn\"\x0f\n" +
-	"\rStatusRequest\"\xa4\x03\n" +
+	"\rStatusRequest\"\xd2\x03\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x14\n" +
@@ -1439,7 +1455,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x04role\x18\t \x01(\tR\x04role\x12\x1a\n" +
 	"\bprepared\x18\n" +
 	" \x03(\fR\bprepared\x12F\n" +
-	"\adissent\x18\v \x03(\v2,.ledgerd.peer.v1.StatusResponse.DissentEntryR\adissent\x1a:\n" +
+	"\adissent\x18\v \x03(\v2,.ledgerd.peer.v1.StatusResponse.DissentEntryR\adissent\x12\x14\n" +
+	"\x05based\x18\f \x01(\bR\x05based\x12\x16\n" +
+	"\x06notice\x18\r \x01(\tR\x06notice\x1a:\n" +
 	"\fDissentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x06R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x06R\x05value:\x028\x01\"\xfc\x01\n" +

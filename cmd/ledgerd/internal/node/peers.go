@@ -130,6 +130,9 @@ func (t transport) Join(seg consensus.Segment, self uint64, deliver func(frame [
 	return m, nil
 }
 
+// Mesh implements raft.Mesher.
+func (t transport) Mesh(next consensus.Segment) error { return t.node.Mesh(next) }
+
 // sharedLog is the log as this node's clients see it.
 type sharedLog struct {
 	*consensus.VirtualLog
