@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -203,8 +204,16 @@ func TestStatusOfOne(t *testing.T) {
 	c, v, _ := logCluster(t, nil)
 	ctx := testContext(t)
 	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
-	want := v.Status()
-	want.Role, want.Prepared, want.Dissent = "orders", []consensus.Digest{{1}, {2}}, map[uint64]consensus.LSN{3: 4, 5: 6}
+	want := consensus.Status{
+		NetworkID: testNetwork, Epoch: 1, Base: 2, Engine: "local", Tail: 3, Trimmed: 4, Role: "orders", Based: true,
+		Prepared: []consensus.Digest{{1}, {2}}, Dissent: map[uint64]consensus.LSN{3: 4, 5: 6}, Problem: "none",
+		Loglet: consensus.LogletStatus{Engine: "raft", Epoch: 7, State: "failed", Tail: 8, Sealed: true, Detail: map[string]string{"a": "b"}},
+	}
+	for _, part := range []reflect.Value{reflect.ValueOf(want), reflect.ValueOf(want.Loglet)} {
+		for i := range part.NumField() {
+			require.False(t, part.Field(i).IsZero(), "%s: a field that is added must be told, and stand here", part.Type().Field(i).Name)
+		}
+	}
 	c.nodes[3].Serve(telling{v, want})
 	status, err := peers.Status(ctx, c.members()[2])
 	require.NoError(t, err)
