@@ -210,7 +210,7 @@ func TestComesBack(t *testing.T) {
 	w := newTown(t, 6, 3)
 	w.appendAt(1, 1, 2, 3)
 	w.stop(3)
-	w.reconfigure(2, 2, 2, 4)
+	w.reconfigure(1, 2, 2, 4) // by one that will not be a member
 	w.appendAt(100, 2, 4, 1)
 	w.stop(1)
 	w.reconfigure(4, 3, 4, 6)
