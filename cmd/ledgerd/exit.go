@@ -30,6 +30,7 @@ const (
 	exitData        exitCode = 65
 	exitNotMember   exitCode = 67
 	exitUnavailable exitCode = 69
+	exitUnchanged   exitCode = 70
 	exitCannotMake  exitCode = 73
 	exitStorage     exitCode = 74
 	exitInUse       exitCode = 75
@@ -61,6 +62,8 @@ var exitCodes = []exitRow{
 		is(consensus.ErrWrongNetwork, errOtherChain, node.ErrUnknownEngine)},
 	{exitNotMember, "the node is not a member of what it should order: none has its key, or its log is not the one it took part with",
 		"use the member's own home; one that lost its log comes back under a new id, by a reconfiguration", is(consensus.ErrNotMember)},
+	{exitUnchanged, "the log was not reconfigured: the request was refused, another one was sealed first, or too few of the next members got ready",
+		"nothing has happened; mend what the message names and ask again", is(errNotReconfigured)},
 	{exitInUse, "another process has the home open", "stop it, or wait for it", is(home.ErrInUse, consensus.ErrLocked)},
 	{exitPermission, "others can read a file that holds a secret", "make a new secret if they may have; chmod 600", is(home.ErrTooOpen)},
 	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists, network.ErrNotEmpty)},

@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/cmd/ledgerd/internal/request"
 )
 
 func (c console) keys() *cobra.Command {
@@ -18,9 +20,10 @@ func (c console) keys() *cobra.Command {
 		Long: `Keys are ed25519, in PKCS #8 PEM files that only their owner can read (mode 0600); a file with a wider mode is
 refused. ` + "`openssl pkey -in FILE -noout -text`" + ` reads them too.`,
 		Example: `  ledgerd keys new admin.key
-  ledgerd keys show ./node/node.key --json`,
+  ledgerd keys show ./node/node.key --json
+  ledgerd keys sign req.json --key admin.key`,
 	}
-	cmd.AddCommand(c.keysNew(), c.keysShow())
+	cmd.AddCommand(c.keysNew(), c.keysShow(), c.keysSign())
 	return cmd
 }
 
@@ -60,6 +63,62 @@ func (c console) keysShow() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func (c console) keysSign() *cobra.Command {
+	var keyFile, out string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "sign REQUEST",
+		Short: "Sign a request to reconfigure the log, as one of its administrators",
+		Long: `Says in words what a request file asks for, signs it, and writes the signature to a file. No node is asked, so it works where the
+key is kept. The words are made from the bytes that are signed; a file whose readable part says something else is refused.`,
+		Example: `  ledgerd keys sign req.json --key admin.key
+  ledgerd keys sign req.json --key admin.key --out sig-a.json --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if keyFile == "" {
+				return usagef("--key is missing; see `%s --help`", cmd.CommandPath())
+			}
+			return c.runSign(args[0], keyFile, out, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the administrator's key (required)")
+	cmd.Flags().StringVar(&out, "out", "", "file for the signature; without it REQUEST's name with the beginning of the key")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c console) runSign(file, keyFile, out string, asJSON bool) error {
+	q, err := readRequest(file)
+	if err != nil {
+		return err
+	}
+	key, err := home.ReadNodeKey(keyFile)
+	if err != nil {
+		return err
+	}
+	signature := q.Sign(key)
+	public := hex.EncodeToString(signature.Key)
+	if out == "" {
+		out = strings.TrimSuffix(file, ".json") + "-" + public[:8] + ".sig.json"
+	}
+	if err := writeNew(out, request.EncodeSignature(q, signature)); err != nil {
+		return err
+	}
+	lines := request.Describe(q)
+	form := struct {
+		Request string   `json:"request"`
+		Key     string   `json:"key"`
+		File    string   `json:"file"`
+		Asks    []string `json:"asks"`
+	}{q.Hash().String(), public, out, nil}
+	for _, l := range lines {
+		form.Asks = append(form.Asks, l.String())
+	}
+	return c.print(asJSON, form, func(w io.Writer) {
+		printLines(w, append(lines, request.Line{About: "signed by", Text: public}, request.Line{About: "signature", Text: "in " + out}))
+	})
 }
 
 // printKey prints the public half. The private one leaves its file through no command.

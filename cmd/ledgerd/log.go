@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +20,8 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/spf13/cobra"
+
+	"ledgerd/consensus"
 )
 
 // logFlags are the flags that all `ledgerd log` commands have.
@@ -40,16 +44,27 @@ type logClient struct {
 }
 
 func (f *logFlags) dial(ctx context.Context) (*logClient, error) {
-	if !strings.Contains(f.url, "://") {
-		return nil, usagef("--rpc %q: want a URL, such as http://127.0.0.1:8545", f.url)
+	if err := validURL(f.url); err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	return dialLog(ctx, f.url, f.timeout)
+}
+
+func validURL(url string) error {
+	if !strings.Contains(url, "://") {
+		return usagef("--rpc %q: want a URL, such as http://127.0.0.1:8545", url)
+	}
+	return nil
+}
+
+func dialLog(ctx context.Context, url string, timeout time.Duration) (*logClient, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	client, err := gethrpc.DialContext(ctx, f.url)
+	client, err := gethrpc.DialContext(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", f.url, err)
+		return nil, fmt.Errorf("ask %s: %w", url, err)
 	}
-	return &logClient{client, f.timeout}, nil
+	return &logClient{client, timeout}, nil
 }
 
 // call asks for one answer and decodes it into result.
@@ -60,6 +75,26 @@ func (c *logClient) call(ctx context.Context, result any, method string, args ..
 		return fmt.Errorf("%s: %w", method, err)
 	}
 	return nil
+}
+
+// chain asks for the chain of segments: what a request for the next one goes by.
+func (c *logClient) chain(ctx context.Context) ([]consensus.Segment, error) {
+	var answers []logSegmentAnswer
+	if err := c.call(ctx, &answers, "log_segments"); err != nil {
+		return nil, err
+	}
+	var chain []consensus.Segment
+	for _, a := range answers {
+		seg, err := a.segment()
+		if err != nil {
+			return nil, fmt.Errorf("log_segments: the node's answer is not what this version expects: %w", err)
+		}
+		chain = append(chain, seg)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("log_segments: the node tells of no segment")
+	}
+	return chain, nil
 }
 
 // answer asks for one answer, prints it as it came for --json, and otherwise decodes it for text to write.
@@ -83,11 +118,12 @@ func answer[T any](c console, cmd *cobra.Command, f *logFlags, method string, te
 func (c console) log() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
-		Short: "Look at the shared log of a running node",
+		Short: "Look at the shared log of a running node, and reconfigure it",
 		Example: `  ledgerd log status --rpc http://127.0.0.1:8545
+  ledgerd log reconfigure --remove 2 --key admin.key
   ledgerd log read --from 1 --limit 10 --json`,
 	}
-	cmd.AddCommand(c.logStatus(), c.logSegments(), c.logMembers(), c.logTail(), c.logRead())
+	cmd.AddCommand(c.logStatus(), c.logSegments(), c.logMembers(), c.logTail(), c.logRead(), c.logReconfigure())
 	return cmd
 }
 
@@ -98,6 +134,7 @@ type (
 		Epoch     hexutil.Uint64
 		Base      hexutil.Uint64
 		Engine    string
+		Role      string
 		Tail      hexutil.Uint64
 		Trimmed   hexutil.Uint64
 		Applied   hexutil.Uint64
@@ -107,21 +144,37 @@ type (
 			State  string
 			Detail map[string]string
 		}
-		Role    string
-		Notice  string
-		Problem string
+		Prepared []hexutil.Bytes
+		Dissent  []struct{ Member, LSN hexutil.Uint64 }
+		Notice   string
+		Problem  string
 	}
 	logSegmentAnswer struct {
-		Epoch   hexutil.Uint64
-		Base    hexutil.Uint64
-		End     *hexutil.Uint64
-		Engine  string
-		Members []logMemberAnswer
+		Network   hexutil.Bytes
+		Epoch     hexutil.Uint64
+		Base      hexutil.Uint64
+		End       *hexutil.Uint64
+		Engine    string
+		Faults    string
+		Params    map[string]string
+		Members   []logMemberAnswer
+		Admins    []hexutil.Bytes
+		Threshold int
+		Ledger    hexutil.Bytes
 	}
 	logMemberAnswer struct {
-		ID          hexutil.Uint64 `json:"id"`
-		NodeKey     hexutil.Bytes  `json:"nodeKey"`
-		PeerAddress string         `json:"peerAddress"`
+		ID             hexutil.Uint64
+		NodeKey        hexutil.Bytes
+		ConsensusKey   hexutil.Bytes
+		PeerAddress    string
+		CometAddresses [2]string
+	}
+	logMemberStatusAnswer struct {
+		logMemberAnswer
+		Epoch     *hexutil.Uint64
+		InSegment bool
+		Reachable bool
+		MayStop   bool
 	}
 	logEntryAnswer struct {
 		LSN            hexutil.Uint64
@@ -132,6 +185,35 @@ type (
 		Digest         hexutil.Bytes
 	}
 )
+
+// segment is the answer as a request goes by it. It is checked as a spec is, since somebody is going to sign what follows from it.
+func (a logSegmentAnswer) segment() (consensus.Segment, error) {
+	seg := consensus.Segment{
+		Epoch: consensus.Epoch(a.Epoch), Base: consensus.LSN(a.Base),
+		Spec: consensus.Spec{Engine: a.Engine, Params: a.Params, Threshold: a.Threshold, Ledger: a.Ledger},
+	}
+	if len(a.Network) != len(seg.Network) {
+		return seg, fmt.Errorf("a network id of %d bytes", len(a.Network))
+	}
+	copy(seg.Network[:], a.Network)
+	switch a.Faults {
+	case consensus.CrashFaults.String():
+	case consensus.ByzantineFaults.String():
+		seg.Spec.Faults = consensus.ByzantineFaults
+	default:
+		return seg, fmt.Errorf("unknown faults %q", a.Faults)
+	}
+	for _, m := range a.Members {
+		seg.Spec.Members = append(seg.Spec.Members, consensus.Member{
+			ID: uint64(m.ID), NodeKey: ed25519.PublicKey(m.NodeKey), ConsensusKey: ed25519.PublicKey(m.ConsensusKey),
+			PeerAddress: m.PeerAddress, CometAddresses: m.CometAddresses,
+		})
+	}
+	for _, k := range a.Admins {
+		seg.Spec.Admins = append(seg.Spec.Admins, ed25519.PublicKey(k))
+	}
+	return seg, seg.Spec.Validate()
+}
 
 func (c console) logStatus() *cobra.Command {
 	var f logFlags
@@ -146,14 +228,19 @@ from it, by how many entries each member is behind the one that has applied most
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintf(t, "network\t%x\n", []byte(s.Network))
 				fmt.Fprintf(t, "engine\t%s (%s)\n", s.Engine, s.Loglet.State)
-				fmt.Fprintf(t, "this node\t%s\n", s.Role)
-				fmt.Fprintf(t, "epoch\t%d, from lsn %d\n", s.Epoch, s.Base)
+				fmt.Fprintf(t, "epoch\t%d, from lsn %d; this node %s\n", s.Epoch, s.Base, s.Role)
+				for _, identity := range s.Prepared {
+					fmt.Fprintf(t, "prepared\t%x\n", []byte(identity))
+				}
 				fmt.Fprintf(t, "tail\t%d\n", s.Tail)
 				fmt.Fprintf(t, "trimmed\t%d\n", s.Trimmed)
 				fmt.Fprintf(t, "applied\t%d\n", s.Applied)
 				fmt.Fprintf(t, "head\tblock %d %s\n", s.HeadBlock, s.HeadHash)
 				if s.Notice != "" {
 					fmt.Fprintf(t, "notice\t%s\n", s.Notice)
+				}
+				for _, d := range s.Dissent {
+					fmt.Fprintf(t, "dissent\tmember %d claims another history at lsn %d\n", d.Member, d.LSN)
 				}
 				if s.Problem != "" {
 					fmt.Fprintf(t, "problem\t%s\n", s.Problem)
@@ -276,34 +363,27 @@ func (c console) logSegments() *cobra.Command {
 func (c console) logMembers() *cobra.Command {
 	var f logFlags
 	cmd := &cobra.Command{
-		Use:     "members",
-		Short:   "Show who orders the log now",
-		Long:    "Shows the members of the newest segment. The local engine has none: its node orders alone.",
+		Use:   "members",
+		Short: "Show who orders the log, and which former members may be turned off",
+		Long: `Shows who is or was a member of the log, as the asked node reaches them now: the members of the last segment, and those of earlier
+ones. The local engine may have none: its node orders alone.
+
+  orders           a member of the last segment
+  may be turned off  it is not, and a quorum of those who are has everything that came before
+  still needed     it is not, but they have not, or cannot be asked: do not turn it off
+
+EPOCH is the last one that a node knows; "-" means that it does not answer.`,
 		Example: "  ledgerd log members --rpc http://127.0.0.1:8545 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := f.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.rpc.Close()
-			var segments []struct {
-				Members []json.RawMessage `json:"members"`
-			}
-			if err := client.call(cmd.Context(), &segments, "log_segments"); err != nil {
-				return err
-			}
-			if len(segments) == 0 {
-				return fmt.Errorf("log_segments: the node tells of no segment")
-			}
-			members := segments[len(segments)-1].Members
-			return c.print(f.json, members, func(w io.Writer) {
+			return answer(c, cmd, &f, "log_members", func(w io.Writer, members []logMemberStatusAnswer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				fmt.Fprintf(t, "ID\tADDRESS\tNODE KEY\n")
-				for _, raw := range members {
-					var m logMemberAnswer
-					if err := json.Unmarshal(raw, &m); err == nil {
-						fmt.Fprintf(t, "%d\t%s\t%x\n", m.ID, m.PeerAddress, []byte(m.NodeKey))
+				fmt.Fprintf(t, "ID\tEPOCH\tSTATE\tADDRESS\tNODE KEY\n")
+				for _, m := range members {
+					epoch := "-"
+					if m.Epoch != nil {
+						epoch = fmt.Sprint(uint64(*m.Epoch))
 					}
+					fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%x\n", m.ID, epoch, m.state(), m.PeerAddress, []byte(m.NodeKey))
 				}
 				t.Flush()
 			})
@@ -311,6 +391,16 @@ func (c console) logMembers() *cobra.Command {
 	}
 	f.add(cmd)
 	return cmd
+}
+
+func (m logMemberStatusAnswer) state() string {
+	switch {
+	case m.InSegment:
+		return "orders"
+	case m.MayStop:
+		return "may be turned off"
+	}
+	return "still needed"
 }
 
 func (c console) logTail() *cobra.Command {

@@ -13,5 +13,6 @@ func (c console) print(asJSON bool, v any, text func(io.Writer)) error {
 	}
 	encoder := json.NewEncoder(c.stdout)
 	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
 	return encoder.Encode(v)
 }

@@ -206,7 +206,7 @@ func TestStatusOfOne(t *testing.T) {
 	peers := c.nodes[1].Peers(func() []consensus.Member { return nil })
 	want := consensus.Status{
 		NetworkID: testNetwork, Epoch: 1, Base: 2, Engine: "local", Tail: 3, Trimmed: 4, Role: "orders", Based: true,
-		Prepared: []consensus.Digest{{1}, {2}}, Dissent: map[uint64]consensus.LSN{3: 4, 5: 6}, Problem: "none",
+		Prepared: []consensus.Digest{{1}, {2}}, Dissent: map[uint64]consensus.LSN{3: 4, 5: 6}, Problem: "none", Notice: "so",
 		Loglet: consensus.LogletStatus{Engine: "raft", Epoch: 7, State: "failed", Tail: 8, Sealed: true, Detail: map[string]string{"a": "b"}},
 	}
 	for _, part := range []reflect.Value{reflect.ValueOf(want), reflect.ValueOf(want.Loglet)} {

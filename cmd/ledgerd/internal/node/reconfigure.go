@@ -148,6 +148,9 @@ func (r *reconfigurations) run(a *attempt, q consensus.Request, signatures []con
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("not over after %v: %w", attemptTimeout, err)
 	}
+	if errors.Is(err, consensus.ErrUnknownFate) {
+		last.Stage = consensus.Sealing // it may still be sealed: nobody must take it for abandoned
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.state.Progress, a.state.Running, a.state.Err = last, false, err
