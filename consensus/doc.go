@@ -140,6 +140,19 @@
 //
 //	version = 1 | next lsn 8 | digest before it 32 | CRC-32C of these 4
 //
+// # Log state
+//
+// What stands for the entries up to an LSN when they are gone (LogState): in a node's snapshot, and on the way to a node that joins by one. The store that is
+// made of it has its trim point there, and goes on as the store that it was taken from: the same records are duplicates, get the same LSNs, times and
+// digests.
+//
+//	version = 1 | network id 32 | W 8 | lsn 8 | milliseconds at it 8
+//	| segments: list of segment bytes, up to the one that lsn+1 falls into
+//	| their ends: list of end bytes, one fewer
+//	| ids: list of (id 16, digest 32), of the last min(W, lsn) entries, ascending
+//
+// The chain in it is verified from the genesis on, by the administrators' signatures. The digests are as good as their source: see LogState.Verify.
+//
 // # The end of the write-ahead log
 //
 // After a crash, the last write-ahead log may end in the middle of a batch that was being written. Such a batch was not acknowledged, and is dropped.
