@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/lru"
 	"github.com/ethereum/go-ethereum/consensus/beacon"
 	"github.com/ethereum/go-ethereum/consensus/ethash"
+	"github.com/ethereum/go-ethereum/core/rawdb"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/event"
 	"github.com/ethereum/go-ethereum/params"
@@ -352,10 +353,11 @@ func (l *Ledger) sync(ctx context.Context) error {
 	return nil
 }
 
-// flush writes the state of the newest executed block to disk. The caller holds exec and has drained the writer.
+// flush writes the state of the newest executed block to disk, unless it is there. The caller holds exec and has drained the writer.
 func (l *Ledger) flush() error {
-	if l.exec.debt == 0 {
-		l.exec.flushed = time.Now()
+	// The debt does not tell: after a clean restart it is 0, and the state of the last blocks may be in the journal alone.
+	if rawdb.ReadSnapshotRoot(l.store.db) == l.exec.head.Root {
+		l.exec.debt, l.exec.flushed = 0, time.Now()
 		return nil
 	}
 	start := time.Now()

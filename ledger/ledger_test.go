@@ -566,3 +566,48 @@ func TestSnapshotOfAnotherNetworkIsRefused(t *testing.T) {
 	require.ErrorIs(t, other.Restore(context.Background(), &snapshot), consensus.ErrWrongNetwork)
 	require.NoError(t, other.Close())
 }
+
+// TestSnapshotTwice: a snapshot can be made when the state is on disk already, be it by another one or since nothing has been executed, and when it is in the
+// journal of a clean stop alone.
+func TestSnapshotTwice(t *testing.T) {
+	dir, h := t.TempDir(), &history{}
+	l := open(t, dir, ledger.Options{FlushDebt: time.Hour})
+	var last bytes.Buffer
+	snapshot := func() {
+		t.Helper()
+		last.Reset()
+		require.NoError(t, l.Snapshot(context.Background(), &last))
+	}
+	snapshot() // of the genesis
+	play(t, l, h, 10)
+	snapshot()
+	first := bytes.Clone(last.Bytes())
+	snapshot()
+	require.Equal(t, first, last.Bytes())
+	play(t, l, h, 20)
+	want := headers(l)
+	require.NoError(t, l.Close())
+
+	l = open(t, dir, ledger.Options{FlushDebt: time.Hour})
+	snapshot()
+	require.NoError(t, l.Close())
+	restored := open(t, filepath.Join(t.TempDir(), "restored"), ledger.Options{})
+	require.NoError(t, restored.Restore(context.Background(), &last))
+	require.Equal(t, want, headers(restored))
+	require.NoError(t, restored.Close())
+}
+
+func TestSnapshotHeader(t *testing.T) {
+	l := open(t, t.TempDir(), ledger.Options{})
+	play(t, l, &history{}, 10)
+	var b bytes.Buffer
+	require.NoError(t, l.Snapshot(context.Background(), &b))
+	header, err := ledger.DecodeSnapshotHeader(b.Bytes()[:ledger.SnapshotHeaderBytes])
+	require.NoError(t, err)
+	require.Equal(t, ledger.SnapshotHeader{Network: networkID(t), Head: l.CurrentHeader().Hash(), Applied: 10}, header)
+	require.NoError(t, l.Close())
+	for _, bad := range [][]byte{nil, b.Bytes()[:ledger.SnapshotHeaderBytes-1], b.Bytes()[1 : ledger.SnapshotHeaderBytes+1]} {
+		_, err := ledger.DecodeSnapshotHeader(bad)
+		require.ErrorIs(t, err, ledger.ErrBadSnapshot)
+	}
+}

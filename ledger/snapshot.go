@@ -85,8 +85,8 @@ func (l *Ledger) freeze(ctx context.Context) (iter ethdb.Iterator, head common.H
 	if err := l.writer.drain(ctx); err != nil {
 		return nil, head, 0, err
 	}
-	if err := l.store.tdb.Commit(l.exec.head.Root, false); err != nil {
-		return nil, head, 0, fmt.Errorf("ledger: flush state of block %d: %w", l.exec.head.Number, err)
+	if err := l.flush(); err != nil {
+		return nil, head, 0, err
 	}
 	if err := putApplied(l.store.db, l.Applied()); err != nil {
 		return nil, head, 0, fmt.Errorf("ledger: %w", err)
