@@ -5,6 +5,7 @@
 //	H/node.key        the ed25519 key that identifies the node to others    0600
 //	H/data/log        the store of the shared log
 //	H/data/ledger     the store of the ledger
+//	H/snapshots       snapshots of both, if any were made
 //	H/LOCK            held, with flock, by the process that has the home open; its text is that process's id
 //
 // Invariants:

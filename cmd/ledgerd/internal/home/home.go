@@ -26,11 +26,13 @@ var (
 // Home is the path of a home directory. Its methods name the files.
 type Home string
 
-func (h Home) Config() string   { return filepath.Join(string(h), "config.toml") }
-func (h Home) Genesis() string  { return filepath.Join(string(h), "genesis.json") }
-func (h Home) NodeKey() string  { return filepath.Join(string(h), "node.key") }
-func (h Home) LogDir() string   { return filepath.Join(string(h), "data", "log") }
-func (h Home) StateDir() string { return filepath.Join(string(h), "data", "ledger") }
+func (h Home) Config() string       { return filepath.Join(string(h), "config.toml") }
+func (h Home) Genesis() string      { return filepath.Join(string(h), "genesis.json") }
+func (h Home) NodeKey() string      { return filepath.Join(string(h), "node.key") }
+func (h Home) DataDir() string      { return filepath.Join(string(h), "data") }
+func (h Home) LogDir() string       { return filepath.Join(h.DataDir(), "log") }
+func (h Home) StateDir() string     { return filepath.Join(h.DataDir(), "ledger") }
+func (h Home) SnapshotsDir() string { return filepath.Join(string(h), "snapshots") }
 
 // Exists reports whether Create has finished here: the genesis is the last file that it writes.
 func (h Home) Exists() bool {
