@@ -14,14 +14,15 @@ import (
 
 // Config holds every setting of a node, in the sections of config.toml.
 type Config struct {
-	Node    Node
-	RPC     RPC
-	Peer    Peer
-	Metrics Metrics
-	Log     Log
-	Pool    Pool
-	Batcher Batcher
-	Ledger  Ledger
+	Node     Node
+	RPC      RPC
+	Peer     Peer
+	Metrics  Metrics
+	Log      Log
+	Pool     Pool
+	Batcher  Batcher
+	Ledger   Ledger
+	Snapshot Snapshot
 }
 
 // Node is the section of the process itself.
@@ -81,10 +82,11 @@ type Metrics struct {
 	Public bool
 }
 
-// Log is the section of the process's own messages (not of the shared log).
+// Log is the section of the process's own messages, and of how much of the shared log is kept.
 type Log struct {
 	Format string
 	Level  string
+	Retain uint64 // entries; 0 = all
 }
 
 // Pool is the section of the transaction pool.
@@ -112,6 +114,12 @@ type Ledger struct {
 	ArchiveProofs bool
 	FlushInterval time.Duration
 	RestartDebt   time.Duration
+}
+
+// Snapshot is the section of the files that stand for the beginning of the log.
+type Snapshot struct {
+	Every uint64 // entries; 0 = never
+	Keep  int
 }
 
 // Default returns the settings of a node whose config.toml is empty. The limits on what a client may ask are those
@@ -144,8 +152,9 @@ func Default() *Config {
 			QueueTTL:          3 * time.Hour,
 			PriceBump:         10,
 		},
-		Batcher: Batcher{MaxTransactions: 1000, MaxBytes: 512 << 10, MaxInFlight: 4},
-		Ledger:  Ledger{Cache: 256 << 20, FlushInterval: time.Minute, RestartDebt: 3 * time.Second},
+		Batcher:  Batcher{MaxTransactions: 1000, MaxBytes: 512 << 10, MaxInFlight: 4},
+		Ledger:   Ledger{Cache: 256 << 20, FlushInterval: time.Minute, RestartDebt: 3 * time.Second},
+		Snapshot: Snapshot{Keep: 2},
 	}
 }
 
@@ -182,10 +191,11 @@ var sections = []struct{ name, doc string }{
 	{"rpc", "JSON-RPC over HTTP and websocket, and the feed, on one port."},
 	{"peer", "The listener for the other nodes of the network, over mutual TLS with node.key. Nodes that order alone have none."},
 	{"metrics", "The operator's listener: /metrics (Prometheus), /healthz and /readyz."},
-	{"log", "The process's own messages, on stderr."},
+	{"log", "The process's own messages, on stderr; and how much of the shared log is kept here."},
 	{"pool", "Transactions that wait to be ordered. The pool is this node's alone."},
 	{"batcher", "How waiting transactions are gathered into records of the shared log."},
 	{"ledger", "Storage of blocks and state. All of it can be rebuilt from the log."},
+	{"snapshot", "Files that stand for the beginning of the log, for nodes that join and for backups. They are made in the home's folder snapshots."},
 }
 
 // keys is the table. It is a method so that each row can hold the address of its field in c.
@@ -218,6 +228,7 @@ func (c *Config) keys() []key {
 
 		{"log.format", &c.Log.Format, strings.Join(LogFormats, " or ") + "."},
 		{"log.level", &c.Log.Level, strings.Join(LogLevels, ", ") + "."},
+		{"log.retain", &c.Log.Retain, "How many of the shared log's last entries this node keeps; 0 for all. Older ones are dropped once the snapshots that are kept stand for them."},
 
 		{"pool.max_transactions", &c.Pool.MaxTransactions, "Transactions held."},
 		{"pool.max_bytes", &c.Pool.MaxBytes, "Bytes of transactions held."},
@@ -236,6 +247,9 @@ func (c *Config) keys() []key {
 		{"ledger.archive_proofs", &c.Ledger.ArchiveProofs, "Keeps the trie nodes of old states too, for eth_getProof on old blocks (some 3 KB a transaction)."},
 		{"ledger.flush_interval", &c.Ledger.FlushInterval, "State is written to disk at the latest after this time ..."},
 		{"ledger.restart_debt", &c.Ledger.RestartDebt, "... or after this much execution, which is what a restart after a crash then repeats."},
+
+		{"snapshot.every", &c.Snapshot.Every, "After how many entries of the shared log a snapshot is made; 0 for never."},
+		{"snapshot.keep", &c.Snapshot.Keep, "How many are kept, the newest ones."},
 	}
 }
 
@@ -344,6 +358,10 @@ func (c *Config) Validate() error {
 	lasting("ledger.flush_interval", c.Ledger.FlushInterval, time.Second, time.Hour)
 	within("ledger.state_history", clamp(c.Ledger.StateHistory), 0, 1e12, "")
 	lasting("ledger.restart_debt", c.Ledger.RestartDebt, 100*time.Millisecond, 10*time.Minute)
+
+	within("log.retain", clamp(c.Log.Retain), 0, 1e15, "")
+	within("snapshot.every", clamp(c.Snapshot.Every), 0, 1e15, "")
+	within("snapshot.keep", int64(c.Snapshot.Keep), 1, 100, "")
 	return errors.Join(errs...)
 }
 
