@@ -72,7 +72,8 @@ func TestCommandLines(t *testing.T) {
 func TestEveryCommandIsDocumented(t *testing.T) {
 	root := console{&bytes.Buffer{}, &bytes.Buffer{}, os.Getenv}.root()
 	printsData := map[string]bool{
-		"ledgerd version": true, "ledgerd init": true, "ledgerd testnet init": true, "ledgerd verify": true, "ledgerd keys new": true, "ledgerd keys show": true, "ledgerd keys sign": true,
+		"ledgerd version": true, "ledgerd init": true, "ledgerd testnet init": true, "ledgerd verify": true, "ledgerd snapshot create": true, "ledgerd snapshot restore": true,
+		"ledgerd keys new": true, "ledgerd keys show": true, "ledgerd keys sign": true,
 		"ledgerd log status": true, "ledgerd log segments": true, "ledgerd log members": true, "ledgerd log tail": true, "ledgerd log read": true,
 		"ledgerd log reconfigure": true,
 	}

@@ -15,6 +15,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/cmd/ledgerd/internal/network"
 	"ledgerd/cmd/ledgerd/internal/node"
+	"ledgerd/cmd/ledgerd/internal/snapshot"
 	"ledgerd/consensus"
 	"ledgerd/ledger"
 )
@@ -56,8 +57,8 @@ var exitCodes = []exitRow{
 	{exitDivergence, "a block that was executed again got another hash, or the members agree on another history than this node's",
 		"do not restart; keep the home, compare with other nodes, rebuild from the log", is(ledger.ErrDivergence, consensus.ErrDiverged)},
 	{exitStorage, "writing or syncing the data failed", "mend the disk (full? broken?), then restart", isStorage},
-	{exitData, "stored data are corrupt; the message names the position", "do not restart; restore the home, or rebuild it from the log",
-		is(consensus.ErrCorrupt, ledger.ErrLogBehind)},
+	{exitData, "stored data, or a snapshot's, are corrupt; the message names the position", "do not restart; restore the home, or rebuild it from the log",
+		is(consensus.ErrCorrupt, ledger.ErrLogBehind, snapshot.ErrBad, ledger.ErrBadSnapshot)},
 	{exitMismatch, "the data belong to another chain than the genesis or the flags", "use the home that belongs to this genesis",
 		is(consensus.ErrWrongNetwork, errOtherChain, node.ErrUnknownEngine)},
 	{exitNotMember, "the node is not a member of what it should order: none has its key, or its log is not the one it took part with",
@@ -66,7 +67,7 @@ var exitCodes = []exitRow{
 		"nothing has happened; mend what the message names and ask again", is(errNotReconfigured)},
 	{exitInUse, "another process has the home open", "stop it, or wait for it", is(home.ErrInUse, consensus.ErrLocked)},
 	{exitPermission, "others can read a file that holds a secret", "make a new secret if they may have; chmod 600", is(home.ErrTooOpen)},
-	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists, network.ErrNotEmpty)},
+	{exitCannotMake, "a file or folder cannot be made, or is there already", "look at the path in the message", is(home.ErrCannotCreate, home.ErrExists, network.ErrNotEmpty, snapshot.ErrExists)},
 	{exitUnavailable, "an address cannot be listened on, or a node does not answer", "look at the address in the message", isUnavailable},
 	{exitKilled, "a second signal ended the process before its clean stop had", "restart; it replays the end of the log", nil},
 }

@@ -3,12 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/cmd/ledgerd/internal/node"
 	"ledgerd/ledger"
 )
@@ -27,20 +24,12 @@ The log itself is checked on the way: every entry against the digest of its pred
 		Example: "  ledgerd verify --home ./node",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, g, err := loadHome(home.Home(dir), c.getenv)
+			opts, err := c.stoppedNode(dir)
 			if err != nil {
 				return err
 			}
-			logger, err := newLogger(c.stderr, settings.Log.Format, slog.LevelWarn.String())
-			if err != nil {
-				return err
-			}
-			tuneCollector(settings, c.getenv)
-			adoptLibraryLogs(logger, func(code exitCode) { os.Exit(int(code)) })
 			bar := newProgress(c.stderr, "replaying")
-			r, err := node.Verify(cmd.Context(), node.Options{
-				Config: settings, Genesis: g, Home: home.Home(dir), Logger: logger, Fatal: die(logger),
-			}, bar.set)
+			r, err := node.Verify(cmd.Context(), opts, bar.set)
 			bar.end()
 			if err != nil {
 				return err

@@ -25,6 +25,7 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/config"
 	"ledgerd/cmd/ledgerd/internal/home"
+	"ledgerd/cmd/ledgerd/internal/snapshot"
 	"ledgerd/consensus"
 	"ledgerd/consensus/observer"
 	"ledgerd/ledger"
@@ -82,8 +83,10 @@ type Node struct {
 	ledger   *ledger.Ledger
 	opened   atomic.Pointer[ledger.Ledger] // ledger, for the engine, which is open before
 	rpc      *rpc.Server
-
 	failed   chan error // holds why the node must end, once it must
+
+	snapshots *snapshot.Manager // nil if there is no home
+
 	listener net.Listener
 	metrics  net.Listener // nil if there is no operator's listener
 	closers  []func() error
@@ -98,7 +101,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	opts.ensureDefaults()
 	n := newNode(opts)
 	openStorage := func(ctx context.Context) error { return n.openStorage(ctx, n.engines()) }
-	for _, step := range []func(context.Context) error{n.place, n.openPeers, openStorage, n.openServer, n.listen} {
+	for _, step := range []func(context.Context) error{n.place, n.openPeers, openStorage, n.openSnapshots, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -366,6 +369,7 @@ func (n *Node) serve(ctx context.Context, started func()) error {
 		defer guard(&err)
 		return n.ledger.Run(below, n.log)
 	})
+	ledger.Go(func() error { return n.keepSnapshots(below) })
 	err := n.serveRequests(ctx, started)
 	stopBelow()
 	return errors.Join(ledger.Wait(), err)

@@ -32,19 +32,12 @@ type Verification struct {
 // must not be in use. progress is called now and then with the LSN that was reached and the last one.
 // Errors: as of Open; consensus.ErrTrimmed if the log does not reach back to its beginning.
 func Verify(ctx context.Context, opts Options, progress func(done, total uint64)) (v Verification, err error) {
-	opts.ensureDefaults()
-	n := newNode(opts)
+	n, err := openStopped(ctx, opts)
 	defer func() { err = errors.Join(err, n.Close()) }()
-	engines := make(map[string]consensus.Engine)
-	for _, name := range EngineNames() {
-		engines[name] = consensus.EngineFunc(openOffline)
-	}
-	if err := n.place(ctx); err != nil {
+	if err != nil {
 		return v, err
 	}
-	if err := n.openStorage(ctx, engines); err != nil {
-		return v, err
-	}
+	opts = n.opts // with its defaults
 	if trimmed := n.log.Trimmed(); trimmed > 0 {
 		return v, fmt.Errorf("verify: the log begins after lsn %d: %w", trimmed, consensus.ErrTrimmed)
 	}
