@@ -207,7 +207,7 @@ func (l *Ledger) open() (err error) {
 func (l *Ledger) Run(ctx context.Context, log Log) error {
 	player, err := l.attach(ctx, log)
 	if err != nil {
-		return err
+		return ignoreEnd(ctx, err)
 	}
 	l.player.Store(player)
 	batching := l.opts.Batcher

@@ -611,3 +611,14 @@ func TestSnapshotHeader(t *testing.T) {
 		require.ErrorIs(t, err, ledger.ErrBadSnapshot)
 	}
 }
+
+// TestRunEndedAtOnce: being told to stop is no error, however early.
+func TestRunEndedAtOnce(t *testing.T) {
+	l := open(t, t.TempDir(), ledger.Options{})
+	defer l.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 20 {
+		require.NoError(t, l.Run(ctx, viewtest.NewLog(networkID(t))))
+	}
+}
