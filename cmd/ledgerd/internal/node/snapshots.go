@@ -16,13 +16,17 @@ import (
 	"ledgerd/ledger"
 )
 
-// openSnapshots opens the folder of the snapshots, if the node has a home.
+// openSnapshots opens the folder of the snapshots, if the node has a home, and lets the other nodes fetch them.
 func (n *Node) openSnapshots(context.Context) (err error) {
 	if n.opts.Home == "" {
 		return nil
 	}
 	source := snapshot.Source{Log: n.log, Ledger: n.ledger}
 	n.snapshots, err = snapshot.OpenManager(n.opts.Home.SnapshotsDir(), n.opts.Config.Snapshot.Keep, source, n.opts.Logger.With("part", "snapshot"))
+	if err == nil && n.peers != nil {
+		n.peers.node.ServeSnapshots(n.snapshots)
+		n.onClose(func() error { n.peers.node.ServeSnapshots(nil); return nil })
+	}
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
+	"ledgerd/consensus/peer"
 	"ledgerd/ledger"
 )
 
@@ -35,12 +36,8 @@ const magic = "ledgerd node snapshot 1\n"
 // lengthBytes is the length of what precedes the log's state.
 const lengthBytes = len(magic) + 4
 
-// Info describes a snapshot file.
-type Info struct {
-	LSN    consensus.LSN    // of the last entry that it stands for
-	Size   int64            // bytes
-	SHA256 consensus.Digest // of the whole file
-}
+// Info describes a snapshot file: the LSN of the last entry that it stands for, its size, and its hash.
+type Info = peer.SnapshotInfo
 
 // Contents says what a snapshot is of.
 type Contents struct {

@@ -16,10 +16,10 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
+	"ledgerd/consensus/peer"
 )
 
-// ErrGone means that a snapshot that was asked for is not, or no longer, there.
-var ErrGone = errors.New("no such snapshot")
+var _ peer.SnapshotSource = (*Manager)(nil)
 
 // A Manager keeps the snapshots of a running node in a directory, newest first, under names that say what they are:
 //
@@ -145,16 +145,16 @@ func (m *Manager) Oldest() consensus.LSN {
 	return 0
 }
 
-// ReadAt reads from the file of a snapshot as io.ReaderAt does. ErrGone if there is none at lsn.
+// ReadAt reads from the file of a snapshot as an io.ReaderAt does. peer.ErrNoSnapshot if there is none at lsn.
 func (m *Manager) ReadAt(lsn consensus.LSN, offset int64, p []byte) (int, error) {
 	list := m.List()
 	i := slices.IndexFunc(list, func(i Info) bool { return i.LSN == lsn })
 	if i < 0 {
-		return 0, fmt.Errorf("%w at lsn %d", ErrGone, lsn)
+		return 0, fmt.Errorf("%w at lsn %d", peer.ErrNoSnapshot, lsn)
 	}
 	f, err := os.Open(m.Path(list[i]))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("%w at lsn %d", ErrGone, lsn)
+		return 0, fmt.Errorf("%w at lsn %d", peer.ErrNoSnapshot, lsn)
 	} else if err != nil {
 		return 0, err
 	}

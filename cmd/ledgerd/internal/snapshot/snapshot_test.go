@@ -22,6 +22,7 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/devkeys"
 	"ledgerd/consensus"
+	"ledgerd/consensus/peer"
 	"ledgerd/ledger"
 	"ledgerd/ledger/batch"
 	"ledgerd/ledger/genesis"
@@ -422,7 +423,7 @@ func TestManager(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 	for _, lsn := range []consensus.LSN{10, 25} {
 		_, err = m.ReadAt(lsn, 0, make([]byte, 1))
-		require.ErrorIs(t, err, ErrGone)
+		require.ErrorIs(t, err, peer.ErrNoSnapshot)
 	}
 
 	for _, name := range []string{"making-123.part", "notes.txt", "00000000000000000007-00.snapshot"} {
@@ -433,7 +434,7 @@ func TestManager(t *testing.T) {
 	require.Equal(t, []string{"00000000000000000007-00.snapshot", fileName(made[1]), fileName(made[2]), "notes.txt"}, names(t, dir))
 	require.NoError(t, os.Remove(m.Path(made[1])))
 	_, err = m.ReadAt(20, 0, make([]byte, 1))
-	require.ErrorIs(t, err, ErrGone)
+	require.ErrorIs(t, err, peer.ErrNoSnapshot)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
