@@ -81,6 +81,13 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	if at := r.Applied(); b.Applied < at {
 		panic(fmt.Sprintf("consensus: epoch %d is applied up to %d, and is given a batch up to %d", r.seg.Epoch, at, b.Applied))
 	}
+	for _, item := range b.Items { // before anything changes
+		if IsBase(item.Record) {
+			if err := validBase(r.seg, item.Record); errors.Is(err, ErrDiverged) {
+				return nil, err
+			}
+		}
+	}
 	seq := s.apply.seq
 	if seq.seg.Epoch != r.seg.Epoch {
 		seq = r.sealedSequencer(seq.state)
@@ -96,8 +103,6 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 			entries, based = append(entries, v.Entry), true
 		case v.Kind == Based:
 			based = true
-		case errors.Is(v.Err, ErrDiverged):
-			return nil, v.Err
 		}
 		if v.Next != nil {
 			next = v.Next

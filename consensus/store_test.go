@@ -570,3 +570,24 @@ func TestRecentCache(t *testing.T) {
 	require.Len(t, s.mu.recent.entries, 2)
 	require.Equal(t, int64(400), s.mu.recent.bytes)
 }
+
+// TestApplyOtherBase: a segment whose members take over another log than this node's is not applied, nor anything that comes with it.
+func TestApplyOtherBase(t *testing.T) {
+	s := openStore(t, vfs.NewMem())
+	defer s.Close()
+	r := replicaOf(t, s)
+	apply(t, r, items(1, 3))
+	before := r.Position()
+	other := r.Segment()
+	other.BaseDigest[0]++
+	_, err := r.Apply(Batch{Applied: 9, Items: append(items(4, 6), Item{Record: BaseRecord(other)})})
+	require.ErrorIs(t, err, ErrDiverged)
+	require.Equal(t, before, r.Position())
+	stale := r.Segment()
+	stale.Identity[0]++
+	verdicts, err := r.Apply(Batch{Applied: 10, Items: append(items(4, 6), Item{Record: BaseRecord(stale)}, Item{Record: BaseRecord(r.Segment())})})
+	require.NoError(t, err)
+	require.ErrorIs(t, verdicts[3].Err, ErrInvalid)
+	require.Equal(t, Based, verdicts[4].Kind)
+	require.Equal(t, before.Next+3, r.Position().Next)
+}
