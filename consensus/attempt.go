@@ -27,6 +27,9 @@ type Attempt struct {
 	at      LSN
 
 	stage    Stage
+	seal     *Record   // what is being appended
+	unsealed bool      // its append has failed; it may be in all the same
+	again    time.Time // not to be appended before
 	members  []*nextMember
 	begun    time.Time
 	enough   time.Time // when a quorum agreed that it is ready
@@ -157,6 +160,10 @@ func (a *Attempt) Step(in AttemptInputs) (act AttemptActions) {
 	switch a.stage {
 	case Preparing:
 		a.prepare(in.Now, &act)
+	case Sealing:
+		if a.unsealed && !in.Now.Before(a.again) {
+			a.unsealed, act.Append = false, a.seal
+		}
 	case Switching:
 		a.ask(in.Now, &act) // this node may be none of the members, and learn of the segment's beginning only with its first entry
 	case Completing:
@@ -214,7 +221,11 @@ func (a *Attempt) answers(in AttemptInputs) {
 		}
 	}
 	if in.Appended != nil && in.Appended.Err != nil && a.stage == Sealing {
-		a.abandon(in.Appended.Err)
+		if errors.Is(in.Appended.Err, ErrInvalid) { // surely not in, and never
+			a.abandon(in.Appended.Err)
+		} else { // it may be in: the same record again does no harm
+			a.unsealed, a.again = true, in.Now.Add(a.opts.Retry)
+		}
 	}
 }
 
@@ -251,7 +262,7 @@ func (a *Attempt) prepare(now time.Time, act *AttemptActions) {
 		}
 		if want == 0 || all || len(agreed) == len(a.members) || now.Sub(a.enough) >= a.opts.Grace {
 			r := Seal{Request: a.request, Signatures: a.sigs, Ready: agreed}.Record()
-			a.stage, act.Append, act.Prepare = Sealing, &r, nil
+			a.stage, a.seal, act.Append, act.Prepare = Sealing, &r, &r, nil
 		}
 		return
 	}

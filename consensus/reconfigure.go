@@ -127,7 +127,11 @@ func (v *VirtualLog) runAttempt(ctx context.Context, a *Attempt, progress func(P
 func (v *VirtualLog) attend(ctx context.Context, a *Attempt, act AttemptActions, do func(func() func(*AttemptInputs))) {
 	for _, m := range act.Prepare {
 		do(func() func(*AttemptInputs) {
+			begun := time.Now()
 			ready, err := v.prepareAt(ctx, m, a.Prepare())
+			if err != nil && ctx.Err() == nil {
+				v.logger.Warn("member is not ready", "segment", a.request.Epoch, "member", m.ID, "took", time.Since(begun).Round(time.Millisecond), "err", err)
+			}
 			return func(in *AttemptInputs) { in.Prepared = []PrepareAnswer{{Member: m.ID, Ready: ready, Err: err}} }
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/test/internal/process"
@@ -45,7 +46,8 @@ func TestMain(m *testing.M) {
 
 // A cluster is a network whose nodes the test starts and stops one by one.
 type cluster struct {
-	t        *testing.T
+	t        testing.TB
+	dir      string
 	manifest testnet.Manifest
 	accounts []account
 	nodes    []*node
@@ -69,12 +71,12 @@ func (n *node) running() *process.Node {
 
 // freePorts finds a base port such that all ports of a manifest are free now. They are those of clients too, so that now and then
 // one is taken before its node comes to it; the range below that of Linux makes it rare.
-func freePorts(t *testing.T, m testnet.Manifest) int {
+func freePorts(t testing.TB, m testnet.Manifest) int {
 	t.Helper()
 	for range 100 {
 		m.BasePort = 12000 + 10*rand.IntN(1800)
 		free := true
-		for i := range m.Nodes {
+		for i := range m.All() {
 			for _, distance := range []int{0, testnet.PortPeer, testnet.PortMetrics} {
 				l, err := net.Listen("tcp", address(m.Port(i, distance)))
 				if err != nil {
@@ -95,7 +97,7 @@ func freePorts(t *testing.T, m testnet.Manifest) int {
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // newCluster makes the network of a manifest. Nothing runs yet.
-func newCluster(t *testing.T, name string) *cluster {
+func newCluster(t testing.TB, name string) *cluster {
 	t.Helper()
 	file := filepath.Join("..", "..", "testnet", name)
 	m, err := testnet.Load(file)
@@ -110,8 +112,8 @@ func newCluster(t *testing.T, name string) *cluster {
 		Nodes    []struct{ Home, HTTP string }
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &made))
-	require.Len(t, made.Nodes, m.Nodes)
-	c := &cluster{t: t, manifest: m, accounts: readAccounts(t, made.Accounts)}
+	require.Len(t, made.Nodes, m.All())
+	c := &cluster{t: t, dir: dir, manifest: m, accounts: readAccounts(t, made.Accounts)}
 	for i, n := range made.Nodes {
 		c.nodes = append(c.nodes, &node{index: i, home: n.Home, url: n.HTTP})
 	}
@@ -201,6 +203,8 @@ func (c *cluster) target(who string) []*node {
 // logStatus is the answer of log_status, as far as it is looked at here.
 type logStatus struct {
 	Network, HeadHash string
+	Role              string
+	Epoch             hexutil.Uint64
 	Loglet            struct {
 		State  string
 		Detail map[string]string
@@ -242,7 +246,7 @@ func (c *cluster) leader() int {
 }
 
 // eventually polls until f returns nil.
-func eventually(t *testing.T, what string, f func() error) {
+func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
 	deadline := time.Now().Add(process.Patience)
 	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {

@@ -27,7 +27,7 @@ type account struct {
 }
 
 // readAccounts reads an accounts.json.
-func readAccounts(t *testing.T, path string) (accounts []account) {
+func readAccounts(t testing.TB, path string) (accounts []account) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)

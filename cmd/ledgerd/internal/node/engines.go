@@ -145,7 +145,11 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 
 // validSpec refuses what no member of this program could order, before anybody seals it.
 func validSpec(s consensus.Spec) error {
-	return errors.Join(knownEngine(s.Engine), ledger.ValidateParams(s.Ledger))
+	errs := []error{knownEngine(s.Engine), ledger.ValidateParams(s.Ledger)}
+	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
+		errs = append(errs, fmt.Errorf("%w: engine %s has no parameter %q", consensus.ErrInvalid, s.Engine, name))
+	}
+	return errors.Join(errs...)
 }
 
 // observer opens the loglet of a segment that this node does not order in.
