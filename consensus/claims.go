@@ -13,7 +13,7 @@ import (
 
 // ClaimOptions say how often a member claims its history. Zero means the default.
 type ClaimOptions struct {
-	Every LSN           // a claim about each LSN that this divides, so that members claim the same ones. Default 1,024
+	Every LSN           // claims are about LSNs that this divides, at most one a tick, so that members claim the same ones. A power of two. Default 1,024
 	Idle  time.Duration // and one about the last entry of the application when there was none after it for this long. Default 5 s
 }
 
@@ -85,7 +85,8 @@ func (c *claims) run(ctx context.Context) {
 		case <-busy:
 			busy = nil
 		case <-ticker.C:
-			if at, member := c.due(quiet.since(c.log.store.lastData(), time.Now())); at > made && busy == nil {
+			data := c.log.store.lastData()
+			if at, member := c.due(made, data, quiet.since(data, time.Now())); at > made && busy == nil {
 				made, busy = at, make(chan struct{})
 				go c.claim(ctx, member, at, busy)
 			}
@@ -105,15 +106,28 @@ type quietness struct {
 	at  time.Time
 }
 
-func (q *quietness) since(lsn LSN, now time.Time) (LSN, time.Duration) {
+func (q *quietness) since(lsn LSN, now time.Time) time.Duration {
 	if lsn != q.lsn || q.at.IsZero() {
 		q.lsn, q.at = lsn, now
 	}
-	return lsn, now.Sub(q.at)
+	return now.Sub(q.at)
 }
 
-// due returns what this node should have claimed by now, and as which member; 0 if nothing.
-func (c *claims) due(data LSN, quiet time.Duration) (LSN, uint64) {
+// landmark returns the LSN in (lo, hi] that the largest power of two divides. Members that look at different moments at a log which grows fast come to the
+// same ones: each of them passes every multiple of a power larger than what they see at a time.
+func landmark(lo, hi LSN) LSN {
+	for hi > lo {
+		rounder := hi & (hi - 1)
+		if rounder <= lo {
+			return hi
+		}
+		hi = rounder
+	}
+	return 0
+}
+
+// due returns what this node should claim after what it made last, and as which member; 0 if nothing.
+func (c *claims) due(made, data LSN, quiet time.Duration) (LSN, uint64) {
 	v := c.log
 	segments := v.store.Segments()
 	seg := segments[len(segments)-1]
@@ -125,7 +139,10 @@ func (c *claims) due(data LSN, quiet time.Duration) (LSN, uint64) {
 		return 0, 0
 	}
 	applied := v.applied()
-	at := applied - applied%c.opts.Every
+	at := landmark(made, applied)
+	if at%c.opts.Every != 0 {
+		at = 0
+	}
 	if quiet >= c.opts.Idle && data <= applied {
 		at = max(at, data)
 	}

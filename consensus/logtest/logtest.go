@@ -65,7 +65,8 @@ type Check struct {
 	Run  func(tb TB, h Harness)
 }
 
-// Checks returns the suite for a harness. Switching segments is checked for engines with one member only: a Seal of version 1 cannot hand over to more.
+// Checks returns the suite for a harness. Switching segments is checked with one member: with more it takes what lies between nodes, and is checked by
+// packages raft and sim.
 func Checks(h Harness) []Check {
 	checks := []Check{
 		{"AppendAndRead", checkAppendAndRead},

@@ -37,6 +37,10 @@ type villager struct {
 	key     ed25519.PrivateKey
 	disk    vfs.FS
 
+	// head is the fingerprint of the node's application after an LSN; nil: it has none.
+	head     func(log *consensus.VirtualLog, lsn consensus.LSN) consensus.Digest
+	diverged chan error // holds why the node must not go on
+
 	mu  sync.Mutex
 	log *consensus.VirtualLog // nil while the node is off
 }
@@ -53,7 +57,7 @@ func newVillage(t testing.TB, nodes int, members ...uint64) *village {
 	v := &village{TB: t, ctx: ctx, net: newNetwork(1), admin: key("administrator", 0), epoch: 1}
 	t.Cleanup(v.net.close)
 	for i := range nodes {
-		v.nodes = append(v.nodes, &villager{village: v, id: uint64(i) + 1, key: key("node", i), disk: vfs.NewCrashableMem()})
+		v.nodes = append(v.nodes, &villager{village: v, id: uint64(i) + 1, key: key("node", i), disk: vfs.NewCrashableMem(), diverged: make(chan error, 1)})
 	}
 	v.spec = v.specOf(raft.Name, members...)
 	for _, n := range v.nodes {
@@ -88,6 +92,10 @@ func (n *villager) init(member bool) {
 func (n *villager) start() {
 	v := n.village
 	log, err := consensus.Open(v.ctx, consensus.Options{
+		Application: n.application(),
+		Claims:      consensus.ClaimOptions{Every: 16, Idle: 100 * time.Millisecond},
+		OnDiverged:  func(err error) { n.diverged <- err },
+
 		FS: n.disk, Dir: "log", NetworkID: testNetwork, Genesis: v.spec,
 		Engines: map[string]consensus.Engine{
 			raft.Name:  memberEngine{n},
@@ -104,6 +112,19 @@ func (n *villager) start() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.log = log
+}
+
+func (n *villager) application() (a consensus.Application) {
+	if n.head != nil {
+		a.Fingerprint = func(lsn consensus.LSN) (consensus.Digest, error) {
+			log, err := n.on()
+			if err != nil {
+				return consensus.Digest{}, consensus.ErrUnwritten
+			}
+			return n.head(log, lsn), nil
+		}
+	}
+	return a
 }
 
 func (n *villager) stop() {
@@ -506,4 +527,91 @@ func TestRacingRequests(t *testing.T) {
 		require.Equal(t, 2, won, "%v", errs)
 	}
 	v.check(nil, 1, 2, 3)
+}
+
+// honest is the head of an application that is in step with the log.
+func honest(log *consensus.VirtualLog, lsn consensus.LSN) consensus.Digest {
+	d, err := log.DigestAt(context.Background(), lsn)
+	if err != nil {
+		return consensus.Digest{}
+	}
+	return d
+}
+
+// TestLiar: a member that lies in every claim is named by the others, and halts nobody.
+func TestLiar(t *testing.T) {
+	v := newVillage(t, 4, 1, 2, 3, 4)
+	for _, n := range v.nodes {
+		n.head = honest
+		n.start()
+	}
+	const liar = 3
+	log, err := v.nodes[liar-1].on()
+	require.NoError(t, err)
+	w := v.write(7, 1, 2, 3, 4)
+	for seq := uint64(1); seq <= 20; seq++ {
+		at := log.Status().Tail - 1
+		claim := consensus.SignClaim(v.nodes[liar-1].key, log.Segments()[0], liar, at, consensus.Digest{byte(seq), 0xff})
+		_, err := log.Append(v.ctx, claim.Record(consensus.RecordID{Session: 99, Seq: seq}))
+		require.NoError(t, err)
+		forged := consensus.SignClaim(v.nodes[0].key, log.Segments()[0], liar, at, consensus.Digest{1})
+		_, err = log.Append(v.ctx, forged.Record(consensus.RecordID{Session: 98, Seq: seq}))
+		require.ErrorIs(t, err, consensus.ErrInvalid, "nobody can lie for another")
+		if seq == 10 { // what they claim later is not held against others
+			v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3, 4))
+			claim = consensus.SignClaim(v.nodes[liar-1].key, log.Segments()[1], liar, at, consensus.Digest{0xee})
+			_, err = log.Append(v.ctx, claim.Record(consensus.RecordID{Session: 97, Seq: seq}))
+			require.NoError(t, err)
+			for _, n := range v.nodes[:2] {
+				log, err := n.on()
+				require.NoError(t, err)
+				require.Eventually(t, func() bool { return log.Status().Dissent[liar] != 0 }, 10*time.Second, time.Millisecond, "node %d names the liar", n.id)
+				require.Len(t, log.Status().Dissent, 1)
+			}
+			break
+		}
+	}
+	v.check(w.stop(), 1, 2, 3, 4)
+	for _, n := range v.nodes {
+		require.Empty(t, n.diverged, "node %d", n.id)
+	}
+}
+
+// TestDivergence: a node whose application has another history than the majority's stops, alone; the others go on, and name it.
+func TestDivergence(t *testing.T) {
+	v := newVillage(t, 4, 1, 2, 3, 4)
+	const wrong = 2
+	for _, n := range v.nodes {
+		n.head = honest
+		if n.id == wrong {
+			n.head = func(log *consensus.VirtualLog, lsn consensus.LSN) consensus.Digest {
+				d := honest(log, lsn)
+				if lsn > 20 { // from some block on
+					d[0]++
+				}
+				return d
+			}
+		}
+		n.start()
+	}
+	w := v.write(7, 1, 3, 4)
+	select {
+	case err := <-v.nodes[wrong-1].diverged:
+		require.ErrorIs(t, err, consensus.ErrDiverged)
+		require.ErrorContains(t, err, "3 of 4 members")
+	case <-v.ctx.Done():
+		t.Fatal("it does not notice")
+	}
+	log, err := v.nodes[wrong-1].on()
+	require.NoError(t, err)
+	_, err = log.Append(v.ctx, consensus.Record{App: "test", ID: consensus.RecordID{Session: 1, Seq: 1}})
+	require.ErrorIs(t, err, consensus.ErrDiverged)
+	v.nodes[wrong-1].stop()
+	v.check(w.stop(), 1, 3, 4)
+	other, err := v.nodes[0].on()
+	require.NoError(t, err)
+	require.Contains(t, other.Status().Dissent, uint64(wrong))
+	for _, n := range v.nodes {
+		require.Empty(t, n.diverged, "node %d", n.id)
+	}
 }
