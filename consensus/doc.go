@@ -54,6 +54,7 @@
 //  8. The stored chain alone decides which engine is started. Configuration and genesis matter on an empty directory only.
 //  9. The trim point never moves back. The ids of the last W entries are kept, so a trim does not change what is a duplicate.
 //  10. After a failed write or fsync nothing more is written or acknowledged by this process.
+//  11. What was stored is taken back by a Recovery alone, on a node that is stopped, and is kept in a file. A running node never cuts its log.
 //
 // # Digest
 //
@@ -106,7 +107,15 @@
 //
 //	segment     version = 2 | network id 32 | epoch 8 | recovery count 8 | base 8 | base digest 32 | base milliseconds 8 | identity 32 | spec
 //
-//	its end     version = 1 | entry of the Seal, bytes | proof of the engine, bytes
+//	its end     1 | entry of the Seal, bytes | proof of the engine, bytes
+//	            2 | signed recovery
+//
+//	recovery    version = 1 | network id 32 | epoch 8 | count 8 | base 8 | base digest 32 | base milliseconds 8 | spec
+//	  hash      SHA-256 of "ledgerd/recovery/1" 0x00 | recovery
+//	  signed    "ledgerd/recover/1" 0x00 | hash                           (ed25519, the key of an administrator of the dead segment)
+//	  identity  of the epoch that it begins: that of a request, with the recovery's hash and count
+//
+//	signed recovery    recovery bytes | signatures: list of (key 32, signature 64), by ascending key
 //
 // # Records of app `log`
 //
@@ -129,6 +138,7 @@
 //	'e' lsn        entry
 //	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
 //	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed
+//	'r'            signed recovery of the last segment, which ends where this node has not come to yet; absent: none is waited for
 //	'v'            epoch 8         the first epoch in which this disk may take on a membership (Vouch); absent: in none
 //	'z' epoch      the segment's end
 //	'x' epoch ...  what the engine of that epoch keeps (EngineArea); each engine draws its own

@@ -168,6 +168,10 @@ func (s *Store) SegmentEnd(epoch Epoch) (SegmentEnd, bool, error) {
 		return SegmentEnd{}, false, err
 	}
 	defer s.leave()
+	return s.segmentEnd(epoch)
+}
+
+func (s *Store) segmentEnd(epoch Epoch) (SegmentEnd, bool, error) {
 	v, err := s.get(key(keySealed, epoch))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):

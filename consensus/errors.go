@@ -42,6 +42,10 @@ var (
 	// ErrDiverged: this node's history is not the members': what it stored or executed contradicts what they agree on. It must not go on.
 	ErrDiverged = errors.New("diverged from the members")
 
+	// ErrCutOff: the segment was recovered without this node (Recovery), which holds entries that are not part of the log any more. It must not go on:
+	// the entries are cut off, by Store.Recover, when the node is stopped.
+	ErrCutOff = errors.New("cut off by a recovery")
+
 	// ErrNotMember: this node must not order in the segment: the segment's spec does not name it, or its disk is not the one with which it may have
 	// taken part before (Store.Vouched). It can follow as an observer, and become a member by a reconfiguration.
 	ErrNotMember = errors.New("not a member of the segment")

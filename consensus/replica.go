@@ -65,8 +65,11 @@ func (r *Replica) Applied() uint64 {
 // Apply sequences the items of a batch, stores the entries among them with the mark, in one atomic batch, and shows them to readers. If the Seal is
 // among them, the chain is extended in that same batch. The verdicts are the items', one for one. Payloads are kept, not copied.
 //
+// If a recovery ends the segment (Store.Await), it does so at the entry before its base, as a Seal would; that takes no record.
+//
 // An error means that the storage failed and nothing is known about the batch; the store takes no more writes (ErrFailed), or was closed. Or that the
-// members begin the segment from another log than this node's (ErrDiverged): then nothing of the batch is applied. A batch that goes back behind what was applied is a bug of the engine, and panics.
+// members begin the segment from another log than this node's, or that this log is not the one that was recovered (ErrDiverged): then nothing of the batch is
+// applied, and the node must not go on. A batch that goes back behind what was applied is a bug of the engine, and panics.
 func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	s := r.store
 	if err := s.enter(); err != nil {
@@ -94,8 +97,8 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	}
 	verdicts := make([]Verdict, len(b.Items))
 	entries := make([]Entry, 0, len(b.Items))
-	var next *Segment
-	based := r.mark().based
+	var end *SegmentEnd
+	recovery, based := r.recovery(), r.mark().based
 	for i, item := range b.Items {
 		v := seq.Next(item.UnixMilli, item.Record)
 		switch {
@@ -104,12 +107,39 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 		case v.Kind == Based:
 			based = true
 		}
-		if v.Next != nil {
-			next = v.Next
-		}
 		verdicts[i] = v
+		switch {
+		case v.Next != nil && recovery != nil:
+			return nil, fmt.Errorf("%w: epoch %d is sealed at lsn %d, and was recovered as if it were not, up to %d", ErrDiverged, r.seg.Epoch, v.LSN, recovery.Base-1)
+		case v.Next != nil:
+			end = &SegmentEnd{Seal: v.Entry}
+		case v.Kind == Data && recovery != nil && v.LSN+1 == recovery.Base:
+			if err := recovery.continues(seq.state.Digest, seq.state.UnixMilli); err != nil {
+				return nil, err
+			}
+			seq.state.Sealed, end = true, &SegmentEnd{Recovery: recovery}
+		}
 	}
-	return verdicts, r.commit(b, seq.state, based, entries, next)
+	return verdicts, r.commit(b, seq.state, based, entries, end)
+}
+
+// recovery returns the recovery that ends the segment behind what this node holds of it, or nil.
+func (r *Replica) recovery() *SignedRecovery {
+	r.store.mu.RLock()
+	defer r.store.mu.RUnlock()
+	if p := r.store.mu.pending; p != nil && p.Epoch == r.seg.Epoch+1 {
+		return p
+	}
+	return nil
+}
+
+// Limit returns the first LSN that the segment does not have, if a Recovery says so before this node has come there: an entry of another node from there on
+// is not part of the log. Otherwise 0.
+func (r *Replica) Limit() LSN {
+	if recovery := r.recovery(); recovery != nil {
+		return recovery.Base
+	}
+	return 0
 }
 
 // sealedSequencer judges what an engine still orders after its Seal: nothing becomes an entry, but a duplicate is told from what is surely not in.
@@ -124,8 +154,12 @@ func (r *Replica) mark() mark {
 	return r.store.mu.marks[r.index]
 }
 
-func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, next *Segment) error {
+func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, end *SegmentEnd) error {
 	s := r.store
+	var next *Segment
+	if end != nil {
+		next = end.next(r.seg)
+	}
 	m := mark{applied: b.Applied, next: to.Next, unixMilli: to.UnixMilli, digest: to.Digest, sealed: to.Sealed, based: based}
 	err := s.write(b.Sync || next != nil, func(pb *pebble.Batch) error {
 		for _, e := range entries {
@@ -134,10 +168,7 @@ func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, next *S
 			}
 		}
 		if next != nil {
-			if err := errors.Join(
-				pb.Set(key(keySealed, r.seg.Epoch), SegmentEnd{Seal: entries[len(entries)-1]}.Encode(), nil),
-				pb.Set(key(keySegment, next.Epoch), next.Encode(), nil),
-				pb.Set(key(keyApplied, next.Epoch), firstMark(*next).encode(), nil)); err != nil {
+			if err := setEnd(pb, *end, *next); err != nil {
 				return err
 			}
 		}
@@ -161,6 +192,7 @@ func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, next *S
 		if next != nil {
 			s.mu.segments = append(s.mu.segments, *next)
 			s.mu.marks = append(s.mu.marks, firstMark(*next))
+			s.mu.pending = nil
 		}
 		if len(entries) > 0 {
 			s.mu.next = to.Next
@@ -189,6 +221,15 @@ func lastData(entries []Entry) int {
 		}
 	}
 	return -1
+}
+
+// setEnd extends the chain. No recovery is waited for any more.
+func setEnd(pb *pebble.Batch, end SegmentEnd, next Segment) error {
+	return errors.Join(
+		pb.Set(key(keySealed, next.Epoch-1), end.Encode(), nil),
+		pb.Set(key(keySegment, next.Epoch), next.Encode(), nil),
+		pb.Set(key(keyApplied, next.Epoch), firstMark(next).encode(), nil),
+		pb.Delete([]byte{keyPending}, nil))
 }
 
 // setEntry encodes straight into the batch: entries are large.

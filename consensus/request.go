@@ -56,6 +56,8 @@ const (
 	identityHashTag = "ledgerd/epoch/1\x00"
 	readySignTag    = "ledgerd/ready/1\x00"
 	claimSignTag    = "ledgerd/claim/1\x00"
+	recoveryHashTag = "ledgerd/recovery/1\x00"
+	recoverySignTag = "ledgerd/recover/1\x00"
 )
 
 // Hash names the request.
@@ -94,16 +96,21 @@ func (q Request) Authorised(seg Segment, signatures []Signature) error {
 	case seg.Spec.keyed() && !q.Spec.keyed():
 		return fmt.Errorf("%w: the next segment has members without node keys, or none; nobody could tell who is to order", ErrInvalid)
 	}
-	good, message := make(map[string]bool), q.SigningMessage()
+	if good := seg.Spec.approvals(q.SigningMessage(), signatures); good < seg.Spec.Threshold {
+		return fmt.Errorf("%w: %d good signatures of administrators of epoch %d, want %d", ErrInvalid, good, seg.Epoch, seg.Spec.Threshold)
+	}
+	return nil
+}
+
+// approvals returns how many of the administrators signed a message.
+func (s Spec) approvals(message []byte, signatures []Signature) int {
+	good := make(map[string]bool)
 	for _, sig := range signatures {
-		if isAdmin(seg.Spec, sig.Key) && ed25519.Verify(sig.Key, message, sig.Bytes[:]) {
+		if isAdmin(s, sig.Key) && ed25519.Verify(sig.Key, message, sig.Bytes[:]) {
 			good[string(sig.Key)] = true
 		}
 	}
-	if len(good) < seg.Spec.Threshold {
-		return fmt.Errorf("%w: %d good signatures of administrators of epoch %d, want %d", ErrInvalid, len(good), seg.Epoch, seg.Spec.Threshold)
-	}
-	return nil
+	return len(good)
 }
 
 // keyed reports whether every member, of at least one, has a node key.
@@ -125,7 +132,7 @@ func EpochIdentity(network NetworkID, epoch Epoch, request Digest, recovery uint
 	return sha256.Sum256(w.b)
 }
 
-// A Signature is an administrator's, over a request.
+// A Signature is an administrator's, over a request or a recovery.
 type Signature struct {
 	Key   ed25519.PublicKey
 	Bytes [ed25519.SignatureSize]byte

@@ -68,50 +68,93 @@ func DecodeSegment(b []byte) (Segment, error) {
 	return s, nil
 }
 
-// A SegmentEnd says how a segment ended. Any node that has it may hand it to another that does not know: the Seal in it carries the administrators'
-// signatures, and the entries that lead up to it are checked against its digest.
+// A SegmentEnd says how a segment ended: by its Seal, or, if it can order none, by a Recovery. Any node that has it may hand it to another that does not
+// know: both carry the administrators' signatures, and the entries that lead up to the end are checked against its digest.
 type SegmentEnd struct {
-	Seal  Entry  // the last entry
-	Proof []byte // of the engine, that the members ordered Seal; empty if it is trusted
+	Seal     Entry           // the last entry; zero after a recovery
+	Proof    []byte          // of the engine, that the members ordered Seal; empty if it is trusted
+	Recovery *SignedRecovery // nil if there was a Seal
 }
 
-const segmentEndVersion = 1
+// First byte of an encoded SegmentEnd.
+const (
+	endBySeal     = 1
+	endByRecovery = 2
+)
 
 // Epoch returns the epoch that ended.
-func (e SegmentEnd) Epoch() Epoch { return e.Seal.Epoch }
+func (e SegmentEnd) Epoch() Epoch {
+	if e.Recovery != nil {
+		return e.Recovery.Epoch - 1
+	}
+	return e.Seal.Epoch
+}
 
 // Tail returns the first LSN that the segment does not have.
-func (e SegmentEnd) Tail() LSN { return e.Seal.LSN + 1 }
+func (e SegmentEnd) Tail() LSN {
+	if e.Recovery != nil {
+		return e.Recovery.Base
+	}
+	return e.Seal.LSN + 1
+}
+
+// next returns the segment that begins at the end of seg, which e is known to end.
+func (e SegmentEnd) next(seg Segment) *Segment {
+	if e.Recovery != nil {
+		next := e.Recovery.Segment()
+		return &next
+	}
+	next, err := nextSegment(seg, e.Seal)
+	if err != nil {
+		panic(fmt.Sprintf("consensus: a valid Seal at lsn %d does not decode: %v", e.Seal.LSN, err))
+	}
+	return &next
+}
 
 // Encode returns the stored form, which is also what nodes hand to each other.
 func (e SegmentEnd) Encode() []byte {
-	w := &writer{b: []byte{segmentEndVersion}}
+	if e.Recovery != nil {
+		return append([]byte{endByRecovery}, e.Recovery.Encode()...)
+	}
+	w := &writer{b: []byte{endBySeal}}
 	w.bytes(AppendEntry(nil, e.Seal))
 	w.bytes(e.Proof)
 	return w.b
 }
 
-// DecodeSegmentEnd is the strict inverse of Encode. It checks neither Seal nor proof. The error is ErrInvalid.
+// DecodeSegmentEnd is the strict inverse of Encode. It checks neither signatures nor proof. The error is ErrInvalid.
 func DecodeSegmentEnd(b []byte) (SegmentEnd, error) {
-	r := &reader{b: b}
-	if v := r.u8(); v != segmentEndVersion {
-		r.fail("segment end of version %d, want %d", v, segmentEndVersion)
-	}
-	raw := r.owned()
-	e := SegmentEnd{Proof: r.owned()}
-	err := r.end()
-	if err == nil {
-		e.Seal, err = DecodeEntry(raw)
-	}
+	e, err := decodeSegmentEnd(b)
 	if err != nil {
 		return SegmentEnd{}, fmt.Errorf("segment end: %w", err)
 	}
 	return e, nil
 }
 
-// Verify returns an ErrInvalid unless e ends seg: the Seal at its end is one that seg's administrators authorised. How the digest came about is for
-// whoever reads the entries to verify.
+func decodeSegmentEnd(b []byte) (e SegmentEnd, err error) {
+	r := &reader{b: b}
+	switch v := r.u8(); v {
+	case endByRecovery:
+		s, err := DecodeSignedRecovery(r.b)
+		return SegmentEnd{Recovery: &s}, err
+	case endBySeal:
+		raw := r.owned()
+		if e.Proof = r.owned(); r.end() == nil {
+			e.Seal, err = DecodeEntry(raw)
+			return e, err
+		}
+	default:
+		r.fail("version %d is unknown", v)
+	}
+	return e, r.err
+}
+
+// Verify returns an ErrInvalid unless e ends seg: the Seal or the Recovery at its end is one that seg's administrators authorised. How the digest came about
+// is for whoever reads the entries to verify.
 func (e SegmentEnd) Verify(seg Segment) error {
+	if e.Recovery != nil {
+		return e.Recovery.Authorised(seg)
+	}
 	if e.Seal.Epoch != seg.Epoch || e.Seal.LSN < seg.Base {
 		return fmt.Errorf("%w: end of epoch %d at lsn %d, asked for epoch %d from %d", ErrInvalid, e.Seal.Epoch, e.Seal.LSN, seg.Epoch, seg.Base)
 	}

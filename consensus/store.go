@@ -115,10 +115,11 @@ type Store struct {
 
 	mu struct {
 		sync.RWMutex
-		segments []Segment // the chain, by epoch, from 1
-		marks    []mark    // marks[i] is that of segments[i]
-		next     LSN       // tail: the first LSN not written and synced as its engine asked for
-		data     LSN       // of the newest entry of an application, as far as this process has seen one
+		segments []Segment       // the chain, by epoch, from 1
+		marks    []mark          // marks[i] is that of segments[i]
+		pending  *SignedRecovery // of the last segment, and begins behind next; nil if there is none
+		next     LSN             // tail: the first LSN not written and synced as its engine asked for
+		data     LSN             // of the newest entry of an application, as far as this process has seen one
 		trimmed  LSN
 		recent   recent
 		wake     chan struct{} // closed at the next change of anything above; nil if nobody waits
@@ -263,6 +264,7 @@ const (
 	keyEntry   = 'e' // lsn -> entry
 	keyFormat  = 'f' // -> version, network id, window
 	keyID      = 'i' // lsn -> id, digest
+	keyPending = 'r' // -> SignedRecovery
 	keySegment = 's' // epoch -> segment
 	keyTrim    = 't' // -> lsn, digest at it
 	keyVouch   = 'v' // -> first epoch that this disk may begin to vote in
@@ -353,7 +355,10 @@ func (s *Store) load() error {
 	head := s.mu.marks[len(s.mu.marks)-1]
 	s.mu.next = head.next
 	s.mu.recent.first = head.next
-	window, err := s.loadWindow(head)
+	if err := s.loadPending(head); err != nil {
+		return err
+	}
+	window, err := s.loadWindow(head, keyEnd(keyID))
 	if err != nil {
 		return err
 	}
@@ -474,14 +479,14 @@ func (s *Store) loadTrim() (LSN, Digest, error) {
 	return lsn, digest, nil
 }
 
-// loadWindow reads the ids of the last W entries, which no trim has dropped.
-func (s *Store) loadWindow(head mark) (*Window, error) {
+// loadWindow reads the ids of the last W entries, which no trim has dropped. Those from the key end on are not looked at.
+func (s *Store) loadWindow(head mark, end []byte) (*Window, error) {
 	from := LSN(1)
 	if w := LSN(s.opts.Window); head.next > w {
 		from = head.next - w
 	}
 	window := NewWindow(s.opts.Window, from)
-	err := s.scan(keyID, uint64(from), func(n uint64, v []byte) error {
+	err := s.scanTo(keyID, uint64(from), end, func(n uint64, v []byte) error {
 		switch lsn := LSN(n); {
 		case lsn != window.next:
 			return corrupt(window.next, "its id is missing, the next one there is of lsn %d", lsn)
@@ -553,7 +558,12 @@ func (s *Store) get(k []byte) ([]byte, error) {
 
 // scan calls f for the keys of a kind from a number on. The value is valid during the call only.
 func (s *Store) scan(what byte, from uint64, f func(n uint64, v []byte) error) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key(what, from), UpperBound: keyEnd(what)})
+	return s.scanTo(what, from, keyEnd(what), f)
+}
+
+// scanTo ends before a key.
+func (s *Store) scanTo(what byte, from uint64, end []byte, f func(n uint64, v []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key(what, from), UpperBound: end})
 	if err != nil {
 		return err
 	}

@@ -154,7 +154,7 @@ type Member struct {
 type Segment struct {
 	Network       NetworkID
 	Epoch         Epoch
-	Recovery      uint64 // how often this epoch was started anew after a lost quorum
+	Recovery      uint64 // Count of the Recovery that began the segment; 0: a Seal did, or the genesis
 	Base          LSN    // of the segment's first entry, the one at offset 0
 	BaseDigest    Digest // digest(Base-1)
 	BaseUnixMilli uint64 // the log's clock at Base-1; 0 in the first segment
