@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -28,6 +29,9 @@ func (v *VirtualLog) openLast(ctx context.Context) error {
 	s.switcher, s.engines, s.events = NewSwitcher(opts), map[Epoch]Loglet{}, make(chan func(*SwitchInputs), 16)
 	v.announce()
 	for event := func(*SwitchInputs) {}; ; {
+		if err := v.live(); err != nil {
+			return err
+		}
 		if err := v.step(ctx, event); err != nil {
 			return err
 		}
@@ -58,9 +62,20 @@ func (v *VirtualLog) switchSegments(ctx context.Context) {
 				return
 			}
 		}
+		if v.diverged.Load() != nil {
+			v.stopEngines()
+			return
+		}
 		if err := v.step(ctx, event); err != nil && ctx.Err() == nil {
 			v.logger.Error("open loglet", "err", err)
 		}
+	}
+}
+
+// stopEngines ends this node's part in every segment, since it must not go on.
+func (v *VirtualLog) stopEngines() {
+	for epoch := range v.switching.engines {
+		v.retire(epoch)
 	}
 }
 
@@ -79,6 +94,9 @@ func (v *VirtualLog) step(ctx context.Context, event func(*SwitchInputs)) error 
 	for {
 		segments := v.store.Segments()
 		in.Now, in.Last = time.Now(), &segments[len(segments)-1]
+		if p, ok := v.store.Pending(); ok {
+			in.Pending = p.Epoch - 1
+		}
 		if in.Last.Epoch > s.switcher.seg.Epoch {
 			if err := v.shelve(segments); err != nil {
 				return err
@@ -183,6 +201,9 @@ func (v *VirtualLog) openLoglet(ctx context.Context, o Opening) (Loglet, error) 
 			return nil, fmt.Errorf("%w: engine %q is not known to this ledgerd", ErrInvalid, name)
 		}
 	}
+	if engine == nil {
+		return nil, fmt.Errorf("%w: it was recovered, and this node lacks entries before its end, and has no peers to take them from", ErrNotMember)
+	}
 	loglet, err := engine.Open(ctx, v.store, o.Segment)
 	if err != nil {
 		return nil, fmt.Errorf("open engine %q: %w", name, err)
@@ -213,20 +234,43 @@ func (v *VirtualLog) retire(epoch Epoch) {
 	})
 }
 
-// ask asks peers whether a segment has ended.
+// ask asks peers whether a segment has ended. It asks about the one before it too: if that was recovered without this node, which holds its Seal, then this
+// segment is not part of the log.
 func (v *VirtualLog) ask(ctx context.Context, seg Segment) {
 	v.wait.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		end, ended, err := v.opts.Peers.SegmentEnd(ctx, seg)
+		var before sync.WaitGroup
+		if seg.Epoch > 1 {
+			before.Go(func() { _, _ = v.askOne(ctx, v.store.Segments()[seg.Epoch-2]) })
+		}
+		ended, err := v.askOne(ctx, seg)
 		if err != nil {
 			v.logger.Debug("nobody says whether the segment has ended", "segment", seg.Epoch, "err", err)
 		}
-		if ended = ended && err == nil; ended {
-			v.logger.Info("the segment has ended without this node", "segment", seg.Epoch, "lsn", end.Seal.LSN)
-		}
+		before.Wait()
 		v.tell(func(in *SwitchInputs) { in.Ended = &EndedAnswer{Epoch: seg.Epoch, Ended: ended} })
 	})
+}
+
+// askOne asks peers whether a segment has ended. If by a recovery, this node has taken it when askOne returns, or must not go on.
+func (v *VirtualLog) askOne(ctx context.Context, seg Segment) (ended bool, err error) {
+	end, ended, err := v.opts.Peers.SegmentEnd(ctx, seg)
+	if err != nil || !ended {
+		return false, err
+	}
+	if end.Recovery == nil {
+		return true, nil
+	}
+	err = v.store.Await(*end.Recovery)
+	switch {
+	case errors.Is(err, ErrCutOff), errors.Is(err, ErrDiverged):
+		v.diverge(err)
+	case err != nil:
+		v.logger.Warn("a peer tells of a recovery that is of no use here", "segment", seg.Epoch, "err", err)
+		return false, nil
+	}
+	return true, nil
 }
 
 // watchEngine looks at the last segment's loglet. It reports whether that knows of nobody who orders.
@@ -237,11 +281,23 @@ func (v *VirtualLog) watchEngine() (lost bool) {
 		return false
 	}
 	if stopper, ok := loglet.(Stopper); ok {
-		if err := stopper.Stopped(); errors.Is(err, ErrDiverged) {
-			v.diverge(err)
+		if err := stopper.Stopped(); errors.Is(err, ErrDiverged) && !s.explaining {
+			seg := s.switcher.seg
+			s.explaining = true
+			v.wait.Go(func() { v.explain(err, seg) })
 		}
 	}
 	return loglet.Status().State == StateElecting
+}
+
+// explain ends the log on this node. If what contradicts its history is a recovery, that is the reason to give: there is a way back.
+func (v *VirtualLog) explain(err error, seg Segment) {
+	if v.opts.Peers != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		_, _ = v.askOne(ctx, seg)
+	}
+	v.diverge(err)
 }
 
 // diverge ends the log on this node: what it would say from now on could be wrong.

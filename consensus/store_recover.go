@@ -82,7 +82,7 @@ func (s *Store) recover(r SignedRecovery, cut bool) (RecoveryPlan, error) {
 		return RecoveryPlan{}, err
 	}
 	c, err := s.planRecovery(r)
-	if err == nil && !cut && c.Cuts() {
+	if !cut && c.Cuts() && (err == nil || errors.Is(err, ErrTrimmed)) {
 		err = fmt.Errorf("%w: the segment ends before lsn %d, this node holds the log up to %d, and %d segments behind it", ErrCutOff, r.Base, c.Held-1, len(c.Segments))
 	}
 	if err == nil && !c.Done {

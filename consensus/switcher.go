@@ -23,7 +23,7 @@ func (r Role) String() string { return [...]string{"orders", "observes"}[r] }
 //
 //	          the chain has a new last segment
 //	                      │
-//	          member of it? ──no──────────────────────────────────┐
+//	  member of it, and it is not known to be dead? ──no──────────┐
 //	                      │yes                                    │
 //	sealed here just now? ──yes──┐                                │
 //	                      │no    │                                │
@@ -38,6 +38,8 @@ func (r Role) String() string { return [...]string{"orders", "observes"}[r] }
 // An engine whose segment was sealed stays up until its members have all heard of the Seal, or for Linger. One whose segment has ended elsewhere is never
 // started again (the entries that it misses come by the log service), so what is stored here cannot fall behind what its old peers have forgotten.
 //
+// An observer asks now and then too: the end of a dead segment (Recovery) is no entry that it could come upon.
+//
 // Not safe for concurrent use.
 type Switcher struct {
 	opts  SwitcherOptions
@@ -47,6 +49,7 @@ type Switcher struct {
 
 	fresh  bool // this node ordered up to the segment's base: it cannot have ended
 	denied bool // the engine said ErrNotMember
+	dead   bool // it was recovered, and this node does not hold all of it yet
 	asking bool
 	lost   time.Time // since when nobody orders; zero: somebody does
 	asked  time.Time // last answer
@@ -74,6 +77,7 @@ type SwitcherOptions struct {
 
 	Linger   time.Duration // of a sealed engine whose members did not all report the Seal. Default 30 s
 	AskAfter time.Duration // without anybody who orders, until peers are asked, and between two such questions. Default 1 s
+	AskEvery time.Duration // while observing. Default 10 s
 }
 
 // EnsureDefaults fills in what is zero.
@@ -83,6 +87,9 @@ func (o *SwitcherOptions) EnsureDefaults() {
 	}
 	if o.AskAfter == 0 {
 		o.AskAfter = time.Second
+	}
+	if o.AskEvery == 0 {
+		o.AskEvery = 10 * time.Second
 	}
 }
 
@@ -101,6 +108,7 @@ type SwitchInputs struct {
 	Closed  Epoch        // an engine that was to be closed is; 0: none
 	Drained []Epoch      // engines whose members have all heard of the Seal
 	Lost    bool         // the last segment's engine knows of nobody who orders
+	Pending Epoch        // the last segment's, if a recovery ends it behind what this node holds; 0: none does
 }
 
 // OpenAnswer says what became of an Open.
@@ -133,6 +141,9 @@ func (s *Switcher) Step(in SwitchInputs) (act SwitchActions) {
 	if in.Last != nil && in.Last.Epoch > s.seg.Epoch {
 		s.extend(in, &act)
 	}
+	if in.Pending != 0 && in.Pending == s.seg.Epoch {
+		s.dead = true
+	}
 	if a := in.Opened; a != nil {
 		s.opened(*a, in.Now, &act)
 	}
@@ -164,21 +175,21 @@ func (s *Switcher) extend(in SwitchInputs, act *SwitchActions) {
 	s.fresh = false
 	switch {
 	case s.seg.Epoch == 0, s.phase == deciding, s.phase == pausing, s.phase == opening: // what is being opened, opened retires
-	case s.role == Orders:
-		s.fresh = s.phase == running && in.Last.Epoch == s.seg.Epoch+1
-		if s.phase == running {
-			s.linger[s.seg.Epoch] = in.Now.Add(s.opts.Linger)
-		}
+	case s.role == Orders && s.phase == running && in.Last.Recovery == 0:
+		s.fresh = in.Last.Epoch == s.seg.Epoch+1
+		s.linger[s.seg.Epoch] = in.Now.Add(s.opts.Linger)
 	case s.phase == running:
 		act.Close = append(act.Close, s.seg.Epoch)
 	}
 	s.seg, s.phase = *in.Last, deciding
-	s.denied, s.asking, s.lost, s.pause = false, false, time.Time{}, 0
+	s.denied, s.dead, s.asking, s.lost, s.pause = false, false, false, time.Time{}, 0
 }
 
 func (s *Switcher) decide(act *SwitchActions) {
 	_, member := s.seg.Spec.Member(s.opts.Self)
 	switch {
+	case s.dead:
+		s.open(Observes, act)
 	case s.opts.Alone, s.opts.Self == nil, len(s.seg.Spec.Members) == 0:
 		s.open(Orders, act)
 	case !member || s.denied:
@@ -232,14 +243,23 @@ func (s *Switcher) ended(a EndedAnswer, now time.Time, act *SwitchActions) {
 	}
 }
 
-// watch asks peers when the engine has found nobody to order with for long: they may have gone on without this node.
+// watch asks peers when the engine has found nobody to order with for long, since they may have gone on without this node; and when observing.
 func (s *Switcher) watch(in SwitchInputs, act *SwitchActions) {
+	if s.phase != running || s.opts.Alone || s.opts.Self == nil {
+		s.lost = time.Time{}
+		return
+	}
+	since := in.Now.Sub(s.asked)
 	switch {
-	case !in.Lost || s.phase != running || s.role != Orders || s.opts.Alone || s.opts.Self == nil:
+	case s.role == Observes:
+		if !s.dead && since >= s.opts.AskEvery {
+			s.ask(act)
+		}
+	case !in.Lost:
 		s.lost = time.Time{}
 	case s.lost.IsZero():
 		s.lost = in.Now
-	case in.Now.Sub(s.lost) >= s.opts.AskAfter && in.Now.Sub(s.asked) >= s.opts.AskAfter:
+	case in.Now.Sub(s.lost) >= s.opts.AskAfter && since >= s.opts.AskAfter:
 		s.ask(act)
 	}
 }

@@ -38,8 +38,8 @@ type Options struct {
 	// OnChain is called with the stored chain, and the segments that this node has prepared for, before anything is done about a change of either: who may
 	// connect follows from it. It must not block.
 	OnChain func(chain, prepared []Segment)
-	// OnDiverged is called once when this node's history is not the members' (ErrDiverged). It must not go on: the process should end. nil: it is logged,
-	// and the log answers ErrDiverged.
+	// OnDiverged is called once when this node's history is not the members' (ErrDiverged), or holds more than a recovery has left (ErrCutOff). It must not
+	// go on: the process should end. nil: it is logged, and the log answers with the error.
 	OnDiverged func(error)
 
 	CacheBytes int64                 // see StoreOptions
@@ -63,13 +63,15 @@ type VirtualLog struct {
 	once    sync.Once
 	err     error // of Close
 
-	diverged atomic.Pointer[error] // set once: why this node must not go on
+	diverged atomic.Pointer[error] // set once: why this node must not go on, an ErrDiverged or an ErrCutOff
 
 	// What serves the segments, decided by the Switcher. Only Open and then the switching goroutine touch it.
 	switching struct {
 		switcher *Switcher
 		engines  map[Epoch]Loglet // that were opened and not closed
 		events   chan func(*SwitchInputs)
+
+		explaining bool // an engine stopped with ErrDiverged
 	}
 
 	mu struct {

@@ -46,6 +46,8 @@
 //
 // # What a switch does
 //
+// A segment that was recovered ends where the recovery says (consensus.Replica.Limit): what a node gives from there on is not looked at.
+//
 // At the Seal the loglet has done its part; the VirtualLog opens the next segment. An append whose record a member has ordered there is told ErrSealed, when
 // this node has come to the Seal, and is appended again, under the same id, in the next segment. If that takes so long that more than W other entries have
 // come meanwhile, the record is not known any more and is in the log twice; whoever forwards from far behind lives with that, or waits first.

@@ -138,6 +138,9 @@ func (l *Loglet) followOne(ctx context.Context, m consensus.Member, from consens
 // take verifies entries and applies them.
 func (l *Loglet) take(entries []consensus.Entry) error {
 	at := l.replica.Position()
+	if at.Sealed { // a recovery has ended the segment where this node stood
+		return errSealed
+	}
 	good, sealed, contradicts := l.verify(at, entries)
 	if len(good) > 0 {
 		if err := l.apply(good); err != nil {
@@ -146,7 +149,7 @@ func (l *Loglet) take(entries []consensus.Entry) error {
 		l.progress()
 	}
 	switch {
-	case sealed:
+	case sealed, l.sealed():
 		return errSealed
 	case contradicts != nil:
 		return contradicts
@@ -154,10 +157,14 @@ func (l *Loglet) take(entries []consensus.Entry) error {
 	return nil
 }
 
-// verify returns those entries that continue the log from a position (invariant 1), up to the Seal if it is among them, and what is wrong with the next.
+// verify returns those entries that continue the log from a position (invariant 1), up to the Seal if it is among them, or to where a recovery ends the
+// segment, and what is wrong with the next.
 func (l *Loglet) verify(at consensus.Position, entries []consensus.Entry) (good []consensus.Entry, sealed bool, wrong error) {
-	next, digest, millis := at.Next, at.Digest, at.UnixMilli
+	next, digest, millis, limit := at.Next, at.Digest, at.UnixMilli, l.replica.Limit()
 	for i, e := range entries {
+		if limit != 0 && next == limit {
+			return entries[:i], true, nil
+		}
 		bad := func(format string, args ...any) ([]consensus.Entry, bool, error) {
 			return entries[:i], false, &contradiction{next, fmt.Sprintf(format, args...)}
 		}
@@ -198,6 +205,9 @@ func (l *Loglet) apply(entries []consensus.Entry) error {
 		return fmt.Errorf("%w: %w", errStop, err)
 	}
 	for i, v := range verdicts {
+		if errors.Is(v.Err, consensus.ErrSealed) { // by a recovery, which has come meanwhile
+			return errSealed
+		}
 		if e := entries[i]; v.Kind != consensus.Data || v.Entry.Digest != e.Digest {
 			return fmt.Errorf("%w: %w: the entry at lsn %d is none by this node's rules (%v: %v)", errStop, consensus.ErrDiverged, e.LSN, v.Kind, v.Err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +91,10 @@ func (n *villager) init(member bool) {
 }
 
 func (n *villager) start() {
+	require.NoError(n.village, n.open(), "node %d", n.id)
+}
+
+func (n *villager) open() error {
 	v := n.village
 	log, err := consensus.Open(v.ctx, consensus.Options{
 		Application: n.application(),
@@ -104,14 +109,17 @@ func (n *villager) start() {
 		Observe:  observer.Engine(observer.Options{Peers: n, CheckInterval: 100 * time.Millisecond}),
 		Self:     n.key,
 		Peers:    n,
-		Switcher: consensus.SwitcherOptions{AskAfter: 200 * time.Millisecond},
+		Switcher: consensus.SwitcherOptions{AskAfter: 200 * time.Millisecond, AskEvery: 200 * time.Millisecond},
 		Attempt:  consensus.AttemptOptions{Grace: 100 * time.Millisecond, Patience: 2 * time.Second},
 		OnFatal:  func(err error) { v.Errorf("node %d: %v", n.id, err) },
 	})
-	require.NoError(v, err, "node %d", n.id)
+	if err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.log = log
+	return nil
 }
 
 func (n *villager) application() (a consensus.Application) {
@@ -167,7 +175,7 @@ func (memberEngine) Prepare(context.Context, *consensus.Store, consensus.Segment
 // by returns the node of a member.
 func (v *village) by(m consensus.Member) (*consensus.VirtualLog, error) {
 	for _, n := range v.nodes {
-		if n.key.Public().(ed25519.PublicKey).Equal(m.NodeKey) {
+		if n.is(m) {
 			return n.on()
 		}
 	}
@@ -207,6 +215,10 @@ func (n *villager) Status(_ context.Context, m consensus.Member) (consensus.Stat
 	return log.Status(), nil
 }
 
+func (n *villager) is(m consensus.Member) bool {
+	return n.key.Public().(ed25519.PublicKey).Equal(m.NodeKey)
+}
+
 // Known is observer.Peers'.
 func (n *villager) Known([]consensus.Member) (all []consensus.Member) {
 	for _, other := range n.village.nodes {
@@ -235,7 +247,7 @@ func (n *villager) Append(ctx context.Context, among []consensus.Member, r conse
 	err = errors.New("nobody is there")
 	for _, m := range among {
 		log, off := n.village.by(m)
-		if off != nil {
+		if off != nil || n.is(m) {
 			continue
 		}
 		if lsn, err = log.Append(ctx, r); err == nil {
@@ -250,7 +262,7 @@ func (n *villager) Append(ctx context.Context, among []consensus.Member, r conse
 func (n *villager) Tail(ctx context.Context, among []consensus.Member, c consensus.Consistency) (lsn consensus.LSN, err error) {
 	err = errors.New("nobody is there")
 	for _, m := range among {
-		if log, off := n.village.by(m); off == nil {
+		if log, off := n.village.by(m); off == nil && !n.is(m) {
 			if lsn, err = log.Tail(ctx, c); err == nil {
 				return lsn, nil
 			}
@@ -276,9 +288,10 @@ func (v *village) request(epoch consensus.Epoch, spec consensus.Spec) (consensus
 
 // A writer appends without a pause, through one node after the other, and remembers what was acknowledged.
 type writer struct {
-	acked []consensus.RecordID
-	done  chan struct{}
-	end   context.CancelFunc
+	acked  []consensus.RecordID
+	done   chan struct{}
+	end    context.CancelFunc
+	enough atomic.Bool
 }
 
 func (v *village) write(session uint64, nodes ...uint64) *writer {
@@ -286,7 +299,7 @@ func (v *village) write(session uint64, nodes ...uint64) *writer {
 	w := &writer{done: make(chan struct{}), end: cancel}
 	go func() {
 		defer close(w.done)
-		for seq := uint64(1); ctx.Err() == nil; seq++ {
+		for seq := uint64(1); ctx.Err() == nil && !w.enough.Load(); seq++ {
 			r := consensus.Record{App: "test", ID: consensus.RecordID{Session: session, Seq: seq}}
 			for i := int(seq); ctx.Err() == nil; i++ {
 				log, err := v.nodes[nodes[i%len(nodes)]-1].on()
@@ -307,6 +320,13 @@ func (w *writer) stop() []consensus.RecordID {
 	w.end()
 	<-w.done
 	return w.acked
+}
+
+// finish waits for the last record: nothing is under way afterwards.
+func (w *writer) finish() []consensus.RecordID {
+	w.enough.Store(true)
+	<-w.done
+	return w.stop()
 }
 
 // check compares the logs of nodes: equal, verified, and with every acknowledged record once.

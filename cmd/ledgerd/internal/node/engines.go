@@ -154,9 +154,5 @@ func validSpec(s consensus.Spec) error {
 
 // observer opens the loglet of a segment that this node does not order in.
 func (n *Node) observer() consensus.Engine {
-	return observer.Engine(observer.Options{Peers: n.peers.all, OnStuck: func(err error) {
-		if errors.Is(err, consensus.ErrDiverged) {
-			n.fail(err)
-		}
-	}})
+	return observer.Engine(observer.Options{Peers: n.peers.all})
 }
