@@ -426,6 +426,37 @@ func TestReadCut(t *testing.T) {
 	require.ErrorIs(t, err, stop)
 }
 
+// TestRecoveredSnapshot: a node that is made of a snapshot has the recovery in its chain, and goes on as the original.
+func TestRecoveredSnapshot(t *testing.T) {
+	c := newChain()
+	s := storeWith(t, vfs.NewMem(), 30)
+	defer s.Close()
+	_, err := s.Recover(c.recovery(t, s, 21, 1))
+	require.NoError(t, err)
+	for _, lsn := range []LSN{20, 25} {
+		apply(t, replicaOf(t, s), items(uint64(s.Next())+100, uint64(lsn)+100))
+		state, err := s.Snapshot(context.Background(), lsn)
+		require.NoError(t, err)
+		state, err = DecodeLogState(state.Encode())
+		require.NoError(t, err)
+		fs := vfs.NewMem()
+		require.NoError(t, RestoreStore(context.Background(), storeOptions(fs), state))
+		restored := openStore(t, fs)
+		require.Equal(t, s.Segments(), restored.Segments())
+		require.Equal(t, apply(t, replicaOf(t, s), items(200+uint64(lsn), 202+uint64(lsn))), apply(t, replicaOf(t, restored), items(200+uint64(lsn), 202+uint64(lsn))))
+		require.NoError(t, restored.Close())
+
+		bad := state
+		bad.Ends = []SegmentEnd{{Recovery: &SignedRecovery{Recovery: state.Ends[0].Recovery.Recovery}}}
+		require.ErrorIs(t, bad.Verify(c.network, c.spec), ErrInvalid, "unsigned")
+		other := state.Ends[0].Recovery.Recovery
+		other.Digest[0]++
+		signed := c.recover(other)
+		bad.Ends, bad.Segments = []SegmentEnd{{Recovery: &signed}}, []Segment{state.Segments[0], other.Segment()}
+		require.ErrorIs(t, bad.Verify(c.network, c.spec), ErrInvalid, "another log than the ids'")
+	}
+}
+
 func TestPendingChecked(t *testing.T) {
 	c := newChain()
 	survivor := storeWith(t, vfs.NewMem(), 10)

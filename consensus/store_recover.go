@@ -172,7 +172,7 @@ func (s *Store) locate(r Recovery, c *cutback, trimmed LSN) error {
 			return err
 		}
 		c.mark.next, c.mark.digest = c.Cut, digest
-		if c.mark.unixMilli, err = s.unixMilliAt(c.Dead, c.Cut-1, trimmed, r.UnixMilli); err != nil {
+		if c.mark.unixMilli, err = s.clockBefore(c.Dead, c.Cut, trimmed, r.UnixMilli); err != nil {
 			return err
 		}
 	}
@@ -191,20 +191,16 @@ func (s *Store) knowsID(from, to LSN) bool {
 	return err == nil
 }
 
-// unixMilliAt returns the log's clock at an LSN of a segment, or just before it. That of an entry that is trimmed can be told by nobody here: it is taken for
+// clockBefore returns the log's clock at the last LSN before a cut in a segment. That of an entry that is trimmed can be told by nobody here: it is taken for
 // what it is said to be, which is as good as the digest's being right.
-func (s *Store) unixMilliAt(seg Segment, lsn, trimmed LSN, said uint64) (uint64, error) {
+func (s *Store) clockBefore(seg Segment, cut, trimmed LSN, said uint64) (uint64, error) {
 	switch {
-	case lsn < seg.Base:
+	case cut == seg.Base:
 		return seg.BaseUnixMilli, nil
-	case lsn <= trimmed:
+	case cut <= trimmed+1:
 		return said, nil
 	}
-	entries, err := s.read(context.Background(), lsn, lsn+1, 1, 0)
-	if err != nil {
-		return 0, err
-	}
-	return entries[0].UnixMilli, nil
+	return s.unixMilliAt(context.Background(), cut-1)
 }
 
 // cutBack performs a plan.

@@ -125,7 +125,7 @@ func decodeEach[T any](r *reader, decode func([]byte) (T, error)) (all []T) {
 }
 
 // Verify returns an error unless the state can be one of the network with this genesis: ErrWrongNetwork, or ErrInvalid with what does not hold
-// together. What is checked: every link of the chain, from the genesis on, is what the Seal before it says, and each Seal is authorised by the
+// together. What is checked: every link of the chain, from the genesis on, is what the end of the one before it says, and each Seal, or Recovery in its place, is authorised by the
 // administrators of its segment; the ids are as many as they must be, and none is there twice; wherever two places speak of one digest, they agree.
 //
 // What cannot be checked without the entries is that these digests and ids are the log's. Who uses a state must have its digest at LSN from a source
@@ -192,10 +192,16 @@ func (s LogState) verifyChain(genesis Spec) error {
 	return nil
 }
 
-// verifyEnd checks a Seal, against what is remembered of the entry too, and returns the segment that it opens.
+// verifyEnd checks a Seal or a Recovery, against what is remembered of the entries too, and returns the segment that it opens.
 func (s LogState) verifyEnd(seg Segment, end SegmentEnd) (Segment, error) {
 	if err := end.Verify(seg); err != nil {
 		return Segment{}, err
+	}
+	if r := end.Recovery; r != nil {
+		if digest, ok := s.DigestAt(r.Base - 1); r.Base > s.LSN+1 || r.UnixMilli < seg.BaseUnixMilli || ok && digest != r.Digest {
+			return Segment{}, fmt.Errorf("%w: epoch %d was recovered up to lsn %d, at %d ms, with the digest %v", ErrInvalid, seg.Epoch, r.Base-1, r.UnixMilli, r.Digest)
+		}
+		return r.Segment(), nil
 	}
 	e := end.Seal
 	if e.LSN > s.LSN || e.UnixMilli < seg.BaseUnixMilli {
@@ -419,8 +425,8 @@ func (s *Store) setStart(b *pebble.Batch, state LogState) error {
 	for i, seg := range state.Segments {
 		m := state.mark()
 		if i < len(state.Ends) {
-			e := state.Ends[i].Seal
-			m = mark{applied: uint64(e.LSN), next: e.LSN + 1, unixMilli: e.UnixMilli, digest: e.Digest, sealed: true, based: true}
+			next := state.Segments[i+1]
+			m = mark{applied: uint64(next.Base - 1), next: next.Base, unixMilli: next.BaseUnixMilli, digest: next.BaseDigest, sealed: true, based: true}
 			errs = append(errs, b.Set(key(keySealed, seg.Epoch), state.Ends[i].Encode(), nil))
 		}
 		errs = append(errs, b.Set(key(keySegment, seg.Epoch), seg.Encode(), nil), b.Set(key(keyApplied, seg.Epoch), m.encode(), nil))
