@@ -209,37 +209,24 @@ func (v *VirtualLog) append(ctx context.Context, r Record) (LSN, error) {
 	if err := r.Validate(); err != nil {
 		return 0, err
 	}
-	unknown := false // some attempt may have, or may yet, put r in
-	end := func(err error) (LSN, error) {
-		if unknown && !errors.Is(err, ErrUnknownFate) {
-			err = fmt.Errorf("%w: %w", ErrUnknownFate, err)
-		}
-		return 0, err
-	}
+	var a Appending
 	for pause := minBackoff; ; {
 		if err := errors.Join(v.live(), ctx.Err()); err != nil {
-			return end(err)
+			return 0, a.Err(err)
 		}
 		cur, changed := v.current()
 		offset, err := cur.loglet.Append(ctx, r)
-		var duplicate DuplicateError
-		switch {
-		case err == nil:
-			return cur.seg.LSN(offset), nil
-		case errors.As(err, &duplicate):
-			return duplicate.LSN, nil
-		case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrFailed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiverged):
-			return end(err)
-		case errors.Is(err, ErrSealed), errors.Is(err, ErrClosed):
-			// The segment is over, or its engine was closed since it is: in either case another is coming, or the log closes.
-			unknown = unknown || errors.Is(err, ErrUnknownFate)
+		lsn, next := a.Answered(cur.seg, offset, err, ctx.Err() != nil)
+		switch next {
+		case AppendDone:
+			return lsn, nil
+		case AppendEnd:
+			return 0, a.Err(err)
+		case AppendElsewhere:
 			if err := v.settle(ctx, changed); err != nil {
-				return end(err)
+				return 0, a.Err(err)
 			}
-		case ctx.Err() != nil:
-			return end(err)
-		default:
-			unknown = true
+		case AppendAgain:
 			v.metrics.retries.Inc()
 			v.logger.Debug("append again", "segment", cur.seg.Epoch, "err", err)
 			sleep(ctx, v.closing, &pause)
