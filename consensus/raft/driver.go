@@ -2,6 +2,7 @@ package raft
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -207,7 +208,7 @@ func (a *Apply) Perform(r *consensus.Replica) error {
 	return err
 }
 
-// A Fetch asks for the entries up to a place, to be verified and applied. Set Err and, if it worked, Position, and give it back in Inputs.Fetched.
+// A Fetch asks for the entries up to a place, to be verified and applied. Perform it, then give it back in Inputs.Fetched; or set Err without.
 type Fetch struct {
 	Hint     uint64
 	Next     consensus.LSN // the first LSN not wanted
@@ -215,6 +216,12 @@ type Fetch struct {
 	Index    uint64 // raft's, to apply the last of it under
 	Position consensus.Position
 	Err      error
+}
+
+// Perform brings the entries and applies them. It may run beside Driver.Step. What became of it is in Position and Err; what was applied before an error
+// stays applied.
+func (f *Fetch) Perform(ctx context.Context, r *consensus.Replica, from Fetcher) {
+	f.Position, f.Err = install(ctx, r, from, f)
 }
 
 // NewDriver returns the driver of a member of the replica's segment, which goes on where its store stands. consensus.ErrNotMember if that does not hold the

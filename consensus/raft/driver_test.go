@@ -253,7 +253,7 @@ func (s *stage) apply(a *actor) {
 func (s *stage) fetch(a, from *actor) {
 	f := a.fetch
 	a.fetch = nil
-	f.Position, f.Err = install(context.Background(), a.replica, reader{from.replica}, f)
+	f.Perform(context.Background(), a.replica, reader{from.replica})
 	s.step(a, Inputs{Fetched: f})
 }
 

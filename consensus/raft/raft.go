@@ -346,7 +346,7 @@ func (l *Loglet) report(err error, done func(*Inputs)) {
 
 // fetch brings and applies the entries of a snapshot.
 func (l *Loglet) fetch(ctx context.Context, f *Fetch) {
-	f.Position, f.Err = install(ctx, l.replica, l.opts.Fetcher, f)
+	f.Perform(ctx, l.replica, l.opts.Fetcher)
 	if errors.Is(f.Err, consensus.ErrFailed) || errors.Is(f.Err, consensus.ErrClosed) {
 		l.report(f.Err, nil)
 		return
