@@ -86,7 +86,7 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 	}
 	for _, item := range b.Items { // before anything changes
 		if IsBase(item.Record) {
-			if err := validBase(r.seg, item.Record); errors.Is(err, ErrDiverged) {
+			if err := ValidBase(r.seg, item.Record); errors.Is(err, ErrDiverged) {
 				return nil, err
 			}
 		}

@@ -242,8 +242,8 @@ func decodeBase(payload []byte) (Base, error) {
 	return b, nil
 }
 
-// validBase returns an ErrInvalid for a record that is no Base of this epoch, and ErrDiverged for one that takes over another log than this node's.
-func validBase(seg Segment, r Record) error {
+// ValidBase returns an ErrInvalid for a record that is no Base of this epoch, and ErrDiverged for one that takes over another log than this node's.
+func ValidBase(seg Segment, r Record) error {
 	b, err := decodeBase(r.Payload)
 	switch {
 	case err != nil:

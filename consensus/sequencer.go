@@ -75,7 +75,7 @@ func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
 		return Verdict{Kind: Duplicate, LSN: lsn}
 	}
 	if IsBase(r) {
-		if err := validBase(s.seg, r); err != nil {
+		if err := ValidBase(s.seg, r); err != nil {
 			return Verdict{Kind: Void, Err: err}
 		}
 		return Verdict{Kind: Based}

@@ -38,7 +38,9 @@
 //     frames by MaxInboxBytes (more are dropped, as by a network), reads by MaxReads (more get ErrOverloaded).
 //  8. A leader orders nothing while its clock is more than MaxClockOffset off the members' median. It hands the lead over then, and while its
 //     application lags by more than MaxLag and another member's does not.
-//  9. While a snapshot is being installed the node neither votes nor acknowledges. The state is stored, so this holds across a restart.
+//  9. A leader that begins the segment from another log than this node's is not followed. A Base is committed therefore only if a quorum has that log, and
+//     who has another then stops (ErrDiverged); one member that has gone astray stops nobody else, if it leads first, too.
+//  10. While a snapshot is being installed the node neither votes nor acknowledges. The state is stored, so this holds across a restart.
 //
 // # Raft entry
 //

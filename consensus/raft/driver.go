@@ -67,6 +67,7 @@ type Driver struct {
 	forwBytes int
 	proposed  map[consensus.RecordID]struct{} // by this leader in this term, not yet applied
 	baseTerm  uint64                          // in which this leader proposed the Base; 0: in none
+	diverged  error                           // a quorum of the members has begun from another log than this node's
 
 	writes   []*raftpb.Message // MsgStorageAppend, to go into the next Write
 	writing  *Write
@@ -98,6 +99,7 @@ type peer struct {
 	applied uint64
 	lag     uint64
 	snap    uint64 // tick at which it was last sent a snapshot; 0: it needs none
+	strange bool   // it begins the segment from another log than this node's
 }
 
 type outgoing struct {
@@ -303,6 +305,9 @@ func (d *Driver) Step(in Inputs) (Actions, error) {
 		d.started = true
 		d.begin()
 	}
+	if d.diverged != nil {
+		return d.act, d.diverged
+	}
 	for range in.Ticks {
 		d.ticked()
 	}
@@ -458,12 +463,64 @@ func (d *Driver) message(from uint64, m message) error {
 		if m.raft.GetFrom() != from || m.raft.GetTo() != d.self {
 			return fmt.Errorf("%w: raft message from %d to %d", consensus.ErrInvalid, m.raft.GetFrom(), m.raft.GetTo())
 		}
-		if m.raft.GetType() == raftpb.MsgSnap {
+		switch {
+		case !d.heeds(d.peers[from], m.raft):
+		case m.raft.GetType() == raftpb.MsgSnap:
 			return d.snapshot(from, m.raft)
+		default:
+			d.step(m.raft)
 		}
-		d.step(m.raft)
 	}
 	return nil
+}
+
+// heeds decides whether a message is one to go by. A leader that begins the segment from another log than this node's is not followed, nor elected: who of
+// the two has gone astray is for a quorum to say. So such a leader gets its Base committed only where a quorum has the same log as it; and once it has,
+// those who have not know that they must not go on. Until then they answer it, so that it goes on telling them how far it is, and promise nothing.
+func (d *Driver) heeds(p *peer, m *raftpb.Message) bool {
+	var answer *raftpb.Message
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		if !d.compare(p, m) && p.strange { // what comes after the Base; it is to come again with it
+			answer = &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), Index: new(m.GetIndex()), Reject: new(true)}
+		}
+	case raftpb.MsgHeartbeat:
+		answer = &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum()}
+	case raftpb.MsgAppResp, raftpb.MsgHeartbeatResp, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
+		return true
+	default:
+	}
+	if p.strange && answer != nil && m.GetTerm() >= d.term {
+		answer.From, answer.To, answer.Term = new(d.self), new(m.GetFrom()), new(m.GetTerm())
+		d.post(answer)
+	}
+	return !p.strange
+}
+
+// compare looks at the Base in what a leader sends, as long as this node has not applied one. It reports whether there is one, of another log.
+func (d *Driver) compare(p *peer, m *raftpb.Message) (another bool) {
+	if d.log.position.Based {
+		return false
+	}
+	for _, e := range m.GetEntries() {
+		if len(e.GetData()) == 0 {
+			continue
+		}
+		item, err := decodeEnvelope(e.GetData())
+		if err != nil || !consensus.IsBase(item.Record) {
+			continue
+		}
+		if err = consensus.ValidBase(d.seg, item.Record); !errors.Is(err, consensus.ErrDiverged) {
+			continue
+		}
+		if !p.strange {
+			d.logger.Error("a leader begins from another log; it is not followed", "segment", d.seg.Epoch, "from", m.GetFrom(), "err", err)
+		}
+		if p.strange, another = true, true; m.GetCommit() >= e.GetIndex() {
+			d.diverged = fmt.Errorf("committed by member %d: %w", m.GetFrom(), err)
+		}
+	}
+	return another
 }
 
 // ticked is one tick of the clock.
