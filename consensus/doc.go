@@ -134,7 +134,7 @@
 //
 //	'f'            version = 1 | network id 32 | W 8
 //	's' epoch      segment
-//	'a' epoch      mark: version = 2 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | flags 1: 1 sealed, 2 based
+//	'a' epoch      mark: version = 2 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | flags 1: 1 sealed, 2 based, 4 observed
 //	'e' lsn        entry
 //	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
 //	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed

@@ -194,12 +194,14 @@ type Position struct {
 	Digest    Digest // of the log up to Next-1
 	Sealed    bool
 	Based     bool // see Replica.Based
+	// Observed: entries of the segment have come by another way than its engine, whose own position says nothing any more. It must not go on from there.
+	Observed bool
 }
 
 // Position returns the replica's.
 func (r *Replica) Position() Position {
 	m := r.mark()
-	return Position{Applied: m.applied, Next: m.next, UnixMilli: m.unixMilli, Digest: m.digest, Sealed: m.sealed, Based: m.based}
+	return Position{Applied: m.applied, Next: m.next, UnixMilli: m.unixMilli, Digest: m.digest, Sealed: m.sealed, Based: m.based, Observed: m.observed}
 }
 
 // AnswerSealed returns what an append to a sealed segment gets: the place of a record that is in, else ErrSealed. It needs nobody else, since nothing

@@ -25,6 +25,8 @@ type Batch struct {
 	// Sync makes the batch durable before Apply returns. An engine whose items are durable elsewhere may do without; a batch with the Seal is
 	// synced in any case.
 	Sync bool
+	// Observed: it is not the segment's engine that brings the items. On this node it does not order there again (Position.Observed).
+	Observed bool
 }
 
 // A Replica is one node's copy of one segment: what an engine applies to, and the reading half of its Loglet. It owns everything below the border
@@ -160,7 +162,10 @@ func (r *Replica) commit(b Batch, to State, based bool, entries []Entry, end *Se
 	if end != nil {
 		next = end.next(r.seg)
 	}
-	m := mark{applied: b.Applied, next: to.Next, unixMilli: to.UnixMilli, digest: to.Digest, sealed: to.Sealed, based: based}
+	m := mark{
+		applied: b.Applied, next: to.Next, unixMilli: to.UnixMilli, digest: to.Digest, sealed: to.Sealed, based: based,
+		observed: b.Observed || r.mark().observed,
+	}
 	err := s.write(b.Sync || next != nil, func(pb *pebble.Batch) error {
 		for _, e := range entries {
 			if err := setEntry(pb, e); err != nil {

@@ -134,6 +134,7 @@ type mark struct {
 	unixMilli uint64
 	digest    Digest
 	sealed    bool
+	observed  bool // entries have come by another way than the segment's engine
 	based     bool // the members have ordered the Base, or an entry; always in the first segment, which takes nothing over
 }
 
@@ -306,6 +307,9 @@ func (m mark) encode() []byte {
 	if m.based {
 		flags |= markBased
 	}
+	if m.observed {
+		flags |= markObserved
+	}
 	w.u8(flags)
 	return w.b
 }
@@ -313,6 +317,7 @@ func (m mark) encode() []byte {
 const (
 	markSealed = 1 << iota
 	markBased
+	markObserved
 )
 
 func decodeMark(b []byte) (mark, error) {
@@ -322,10 +327,10 @@ func decodeMark(b []byte) (mark, error) {
 	}
 	m := mark{applied: r.u64(), next: LSN(r.u64()), unixMilli: r.u64(), digest: r.digest()}
 	flags := r.u8()
-	if flags&^(markSealed|markBased) != 0 {
+	if flags&^(markSealed|markBased|markObserved) != 0 {
 		r.fail("mark with the flags %x", flags)
 	}
-	m.sealed, m.based = flags&markSealed != 0, flags&markBased != 0
+	m.sealed, m.based, m.observed = flags&markSealed != 0, flags&markBased != 0, flags&markObserved != 0
 	return m, r.end()
 }
 

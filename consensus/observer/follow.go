@@ -196,7 +196,7 @@ func (l *Loglet) verify(at consensus.Position, entries []consensus.Entry) (good 
 func (l *Loglet) apply(entries []consensus.Entry) error {
 	last := entries[len(entries)-1]
 	// The engine's position is the LSN. Should this disk have ordered in the epoch before, it has a higher one, which must stay.
-	b := consensus.Batch{Applied: max(l.replica.Applied(), uint64(last.LSN)), Items: make([]consensus.Item, len(entries)), Sync: true}
+	b := consensus.Batch{Applied: max(l.replica.Applied(), uint64(last.LSN)), Items: make([]consensus.Item, len(entries)), Sync: true, Observed: true}
 	for i, e := range entries {
 		b.Items[i] = consensus.Item{UnixMilli: e.UnixMilli, Record: e.Record}
 	}

@@ -29,7 +29,8 @@
 //
 //  1. A vote or an acknowledgement of an entry leaves a node only after what it promises has been synced. (Messages wait for their Write.)
 //  2. A node takes part in a segment only if its store holds the segment's identity, which is written once, while the disk is vouched for
-//     (consensus.Store.Vouch): so a wiped disk does not vote with an empty past.
+//     (consensus.Store.Vouch): so a wiped disk does not vote with an empty past. One that has followed the segment as an observer does not come back to it:
+//     its raft log does not say what came meanwhile.
 //  3. A frame of another epoch identity, from or to anybody but members, is refused before anything in it is decoded.
 //  4. Members are static: raft's log holds no configuration changes, and one that comes in a message is refused.
 //  5. An entry is applied only once it is synced here. The raft log may lose what is past that in a crash, the mark never leads it.

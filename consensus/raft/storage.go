@@ -121,6 +121,9 @@ func (s *storage) enter(store *consensus.Store, seg consensus.Segment) error {
 	if !slices.Contains(s.members, s.self) {
 		return fmt.Errorf("%w: the spec of epoch %d does not name member %d", consensus.ErrNotMember, seg.Epoch, s.self)
 	}
+	if s.position.Observed {
+		return fmt.Errorf("%w: this node has followed epoch %d without its engine, which does not know how far", consensus.ErrNotMember, seg.Epoch)
+	}
 	stored, err := s.area.Get([]byte{keyMember})
 	if err != nil {
 		return err
