@@ -550,14 +550,20 @@ func (d *Driver) ticked() {
 }
 
 // begin campaigns without waiting for an election timeout where there is nobody to wait for: a single member, and in a segment in which nobody has voted
-// yet, the first of the spec, again with every tick until the others are up.
+// yet, the first of the spec, again with every tick until the others are up; and the others in their turn, should those before them not have come up.
 func (d *Driver) begin() {
 	alone := len(d.voters) == 1 && d.role == raft.StateFollower
-	first := d.term == 0 && d.leader == 0 && d.seg.Spec.Members[0].ID == d.self && d.tick <= uint64(d.opts.ElectionTicks)
+	first := d.term == 0 && d.leader == 0 && d.tick >= d.turn() && d.tick <= uint64(d.opts.ElectionTicks)
 	if (alone || first) && d.install == nil {
 		_ = d.rn.Campaign()
 		d.observe()
 	}
+}
+
+// turn returns the tick from which on this member campaigns in a segment in which nobody has voted.
+func (d *Driver) turn() uint64 {
+	rank := slices.IndexFunc(d.seg.Spec.Members, func(m consensus.Member) bool { return m.ID == d.self })
+	return uint64(rank) * uint64(d.opts.HeartbeatTicks+1)
 }
 
 // overdue hands over again what has had no answer for long, since the message or the leader's memory may be lost, and forgets what nobody waits for.

@@ -99,7 +99,7 @@ func (n *villager) open() error {
 	log, err := consensus.Open(v.ctx, consensus.Options{
 		Application: n.application(),
 		Claims:      consensus.ClaimOptions{Every: 16, Idle: 100 * time.Millisecond},
-		OnDiverged:  func(err error) { n.diverged <- err },
+		OnDiverged:  n.stray,
 
 		FS: n.disk, Dir: "log", NetworkID: testNetwork, Genesis: v.spec,
 		Engines: map[string]consensus.Engine{
@@ -120,6 +120,14 @@ func (n *villager) open() error {
 	defer n.mu.Unlock()
 	n.log = log
 	return nil
+}
+
+// stray is told that the node must not go on.
+func (n *villager) stray(err error) {
+	select {
+	case n.diverged <- err:
+	default:
+	}
 }
 
 func (n *villager) application() (a consensus.Application) {
