@@ -75,7 +75,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		"ledgerd version": true, "ledgerd init": true, "ledgerd testnet init": true, "ledgerd verify": true, "ledgerd snapshot create": true, "ledgerd snapshot restore": true,
 		"ledgerd keys new": true, "ledgerd keys show": true, "ledgerd keys sign": true,
 		"ledgerd log status": true, "ledgerd log segments": true, "ledgerd log members": true, "ledgerd log tail": true, "ledgerd log read": true,
-		"ledgerd log reconfigure": true,
+		"ledgerd log reconfigure": true, "ledgerd log recover status": true, "ledgerd log recover propose": true, "ledgerd log recover apply": true,
 	}
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {

@@ -21,7 +21,7 @@ import (
 )
 
 // An exitCode tells scripts and supervisors what kind of end it was. The numbers from 64 on are those of BSD's
-// sysexits.h, so that they do not collide with the shell's and the Go runtime's.
+// sysexits.h, and one past them, so that they do not collide with the shell's and the Go runtime's.
 type exitCode int
 
 const (
@@ -38,6 +38,7 @@ const (
 	exitDivergence  exitCode = 76
 	exitPermission  exitCode = 77
 	exitMismatch    exitCode = 78
+	exitCutOff      exitCode = 79
 	exitKilled      exitCode = 130
 )
 
@@ -54,6 +55,8 @@ var exitCodes = []exitRow{
 	{exitOK, "success; a node was asked to stop and did", "", nil},
 	{exitError, "an error that has no code of its own", "read the message", nil},
 	{exitUsage, "a mistake in the command line or in config.toml; a Go panic (with a stack on stderr) ends with 2 too", "mend it; restarting does not help", isUsage},
+	{exitCutOff, "the log was recovered without this node, which holds entries that are not part of it any more",
+		"`ledgerd log recover apply` with the recovery's files; they are kept, and the node joins again", is(consensus.ErrCutOff)},
 	{exitDivergence, "a block that was executed again got another hash, or the members agree on another history than this node's",
 		"do not restart; keep the home, compare with other nodes, rebuild from the log", is(ledger.ErrDivergence, consensus.ErrDiverged)},
 	{exitStorage, "writing or syncing the data failed", "mend the disk (full? broken?), then restart", isStorage},

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,8 +71,8 @@ func (c console) keysSign() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "sign REQUEST",
-		Short: "Sign a request to reconfigure the log, as one of its administrators",
-		Long: `Says in words what a request file asks for, signs it, and writes the signature to a file. No node is asked, so it works where the
+		Short: "Sign a request to reconfigure the log, or a recovery, as one of its administrators",
+		Long: `Says in words what a file of ` + "`ledgerd log reconfigure --out`" + ` or ` + "`ledgerd log recover propose`" + ` asks for, signs it, and writes the signature to a file. No node is asked, so it works where the
 key is kept. The words are made from the bytes that are signed; a file whose readable part says something else is refused.`,
 		Example: `  ledgerd keys sign req.json --key admin.key
   ledgerd keys sign req.json --key admin.key --out sig-a.json --json`,
@@ -90,7 +91,7 @@ key is kept. The words are made from the bytes that are signed; a file whose rea
 }
 
 func (c console) runSign(file, keyFile, out string, asJSON bool) error {
-	q, err := readRequest(file)
+	q, lines, err := readSignable(file)
 	if err != nil {
 		return err
 	}
@@ -106,7 +107,6 @@ func (c console) runSign(file, keyFile, out string, asJSON bool) error {
 	if err := writeNew(out, request.EncodeSignature(q, signature)); err != nil {
 		return err
 	}
-	lines := request.Describe(q)
 	form := struct {
 		Request string   `json:"request"`
 		Key     string   `json:"key"`
@@ -119,6 +119,16 @@ func (c console) runSign(file, keyFile, out string, asJSON bool) error {
 	return c.print(asJSON, form, func(w io.Writer) {
 		printLines(w, append(lines, request.Line{About: "signed by", Text: public}, request.Line{About: "signature", Text: "in " + out}))
 	})
+}
+
+// readSignable reads a file that asks for a signature, and says in words for what.
+func readSignable(path string) (request.Signable, []request.Line, error) {
+	if text, err := os.ReadFile(path); err == nil && request.IsRecovery(text) {
+		r, err := readRecovery(path)
+		return r, request.DescribeRecovery(r), err
+	}
+	q, err := readRequest(path)
+	return q, request.Describe(q), err
 }
 
 // printKey prints the public half. The private one leaves its file through no command.

@@ -123,7 +123,7 @@ func (c console) log() *cobra.Command {
   ledgerd log reconfigure --remove 2 --key admin.key
   ledgerd log read --from 1 --limit 10 --json`,
 	}
-	cmd.AddCommand(c.logStatus(), c.logSegments(), c.logMembers(), c.logTail(), c.logRead(), c.logReconfigure())
+	cmd.AddCommand(c.logStatus(), c.logSegments(), c.logMembers(), c.logTail(), c.logRead(), c.logReconfigure(), c.logRecover())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/stretchr/testify/require"
@@ -162,16 +164,22 @@ func get(t *testing.T, url string) (int, string) {
 // transfer moves wei between two development accounts and waits for the receipts.
 func (p *process) transfer(n int) {
 	p.t.Helper()
+	p.transferFrom(devkeys.Accounts()[0].Key, n)
+}
+
+// transferFrom moves wei from an account to a development account.
+func (p *process) transferFrom(key *ecdsa.PrivateKey, n int) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	accounts, c := devkeys.Accounts(), p.client()
+	to, c := devkeys.Accounts()[1].Address, p.client()
 	id, err := c.ChainID(ctx)
 	require.NoError(p.t, err)
-	nonce, err := c.PendingNonceAt(ctx, accounts[0].Address)
+	nonce, err := c.PendingNonceAt(ctx, crypto.PubkeyToAddress(key.PublicKey))
 	require.NoError(p.t, err)
 	for range n {
-		tx, err := types.SignNewTx(accounts[0].Key, types.LatestSignerForChainID(id), &types.DynamicFeeTx{
-			ChainID: id, Nonce: nonce, Gas: 21000, To: &accounts[1].Address, Value: common.Big1, GasFeeCap: common.Big1, GasTipCap: common.Big0,
+		tx, err := types.SignNewTx(key, types.LatestSignerForChainID(id), &types.DynamicFeeTx{
+			ChainID: id, Nonce: nonce, Gas: 21000, To: &to, Value: common.Big1, GasFeeCap: common.Big1, GasTipCap: common.Big0,
 		})
 		require.NoError(p.t, err)
 		raw, err := tx.MarshalBinary()

@@ -324,7 +324,22 @@ func (f *reconfigureFlags) ledgerParameters() ([]byte, error) {
 
 // sign gathers the signatures over a request: those in files, and new ones.
 func (f *reconfigureFlags) sign(q consensus.Request) (signatures []consensus.Signature, err error) {
-	for _, path := range f.signatures {
+	if signatures, err = readSignatures(q, f.signatures); err != nil {
+		return nil, err
+	}
+	for _, path := range f.keys {
+		key, err := home.ReadNodeKey(path)
+		if err != nil {
+			return nil, err
+		}
+		signatures = append(signatures, q.Sign(key))
+	}
+	return signatures, nil
+}
+
+// readSignatures reads signature files.
+func readSignatures(q request.Signable, paths []string) (signatures []consensus.Signature, err error) {
+	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, usageError{err}
@@ -334,13 +349,6 @@ func (f *reconfigureFlags) sign(q consensus.Request) (signatures []consensus.Sig
 			return nil, usagef("signature file %s: %w", path, err)
 		}
 		signatures = append(signatures, s)
-	}
-	for _, path := range f.keys {
-		key, err := home.ReadNodeKey(path)
-		if err != nil {
-			return nil, err
-		}
-		signatures = append(signatures, q.Sign(key))
 	}
 	return signatures, nil
 }

@@ -199,12 +199,12 @@ func (n *Node) openStorage(ctx context.Context, engines map[string]consensus.Eng
 		Logger:      logger.With("part", "log"),
 		Registerer:  n.registry,
 		OnFatal:     n.opts.Fatal,
-		OnDiverged:  n.fail,
+		OnDiverged:  func(err error) { n.fail(advise(err)) },
 	}
 	n.logPeers(&opts)
 	n.log, err = consensus.Open(ctx, opts)
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
+		return fmt.Errorf("open the log: %w", advise(err))
 	}
 	n.onClose(n.log.Close)
 	n.serveLog()

@@ -44,24 +44,28 @@ type specForm struct {
 }
 
 func newFile(q consensus.Request) file {
+	return file{
+		Format: fileFormat, Hash: q.Hash().String(), Network: q.NetworkID.String(), Epoch: uint64(q.Epoch), NotAfter: uint64(q.NotAfter), Spec: newSpec(q.Spec),
+		Request: hex.EncodeToString(q.Encode()),
+	}
+}
+
+func newSpec(s consensus.Spec) specForm {
 	spec := specForm{
-		Engine: q.Spec.Engine, Faults: q.Spec.Faults.String(), Params: q.Spec.Params, Threshold: q.Spec.Threshold, Ledger: ledgerForm(q.Spec.Ledger),
+		Engine: s.Engine, Faults: s.Faults.String(), Params: s.Params, Threshold: s.Threshold, Ledger: ledgerForm(s.Ledger),
 		Members: []genesis.Member{}, Administrators: []genesis.HexKey{},
 	}
-	for _, m := range q.Spec.Members {
+	for _, m := range s.Members {
 		form := genesis.Member{ID: m.ID, NodeKey: genesis.HexKey(m.NodeKey), ConsensusKey: genesis.HexKey(m.ConsensusKey), PeerAddress: m.PeerAddress}
 		if m.CometAddresses != [2]string{} {
 			form.CometAddresses = m.CometAddresses[:]
 		}
 		spec.Members = append(spec.Members, form)
 	}
-	for _, k := range q.Spec.Admins {
+	for _, k := range s.Admins {
 		spec.Administrators = append(spec.Administrators, genesis.HexKey(k))
 	}
-	return file{
-		Format: fileFormat, Hash: q.Hash().String(), Network: q.NetworkID.String(), Epoch: uint64(q.Epoch), NotAfter: uint64(q.NotAfter), Spec: spec,
-		Request: hex.EncodeToString(q.Encode()),
-	}
+	return spec
 }
 
 // ledgerForm shows the ledger's parameters as the object that they usually are.
@@ -102,17 +106,22 @@ func Decode(text []byte) (consensus.Request, error) {
 	if err != nil {
 		return consensus.Request{}, err
 	}
+	return q, saysTheSame(text, Encode(q))
+}
+
+// saysTheSame compares the text of a file, however it is indented, with what its bytes make of it (invariant 1).
+func saysTheSame(text, encoded []byte) error {
 	var have bytes.Buffer
 	if err := json.Indent(&have, text, "", "  "); err != nil {
-		return consensus.Request{}, err
+		return err
 	}
-	said, meant := strings.Split(strings.TrimSpace(have.String()), "\n"), strings.Split(strings.TrimSpace(string(Encode(q))), "\n")
+	said, meant := strings.Split(strings.TrimSpace(have.String()), "\n"), strings.Split(strings.TrimSpace(string(encoded)), "\n")
 	for i := range max(len(said), len(meant)) {
 		if a, b := line(said, i), line(meant, i); a != b {
-			return consensus.Request{}, fmt.Errorf("it says %s where the bytes that are signed say %s; do not sign", a, b)
+			return fmt.Errorf("it says %s where the bytes that are signed say %s; do not sign", a, b)
 		}
 	}
-	return q, nil
+	return nil
 }
 
 func line(lines []string, i int) string {
@@ -122,7 +131,7 @@ func line(lines []string, i int) string {
 	return strings.TrimSuffix(strings.TrimSpace(lines[i]), ",")
 }
 
-// signatureFile is an administrator's signature over a request.
+// signatureFile is an administrator's signature over a request or a recovery.
 type signatureFile struct {
 	Format    string         `json:"format"`
 	Request   string         `json:"request"` // its hash
@@ -130,15 +139,22 @@ type signatureFile struct {
 	Signature string         `json:"signature"`
 }
 
-// EncodeSignature returns a signature over a request as the content of a file.
-func EncodeSignature(q consensus.Request, s consensus.Signature) []byte {
+// Signable is what administrators sign: a consensus.Request or a consensus.Recovery.
+type Signable interface {
+	Hash() consensus.Digest
+	SigningMessage() []byte
+	Sign(ed25519.PrivateKey) consensus.Signature
+}
+
+// EncodeSignature returns a signature as the content of a file.
+func EncodeSignature(q Signable, s consensus.Signature) []byte {
 	return mustIndent(signatureFile{
 		Format: signatureFormat, Request: q.Hash().String(), Key: genesis.HexKey(s.Key), Signature: hex.EncodeToString(s.Bytes[:]),
 	})
 }
 
-// DecodeSignature reads what EncodeSignature wrote. It is an error if the signature is over another request, or not the key's.
-func DecodeSignature(q consensus.Request, text []byte) (consensus.Signature, error) {
+// DecodeSignature reads what EncodeSignature wrote. It is an error if the signature is over something else, or not the key's.
+func DecodeSignature(q Signable, text []byte) (consensus.Signature, error) {
 	var f signatureFile
 	if err := decodeStrictly(text, &f); err != nil {
 		return consensus.Signature{}, err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -276,4 +277,41 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("what was read is not read when it is written again: %v", err)
 		}
 	})
+}
+
+// TestRecoveryFile: it says what its bytes say, or is refused; a signature over it is over nothing else.
+func TestRecoveryFile(t *testing.T) {
+	seed := bytes.Repeat([]byte{7}, ed25519.SeedSize)
+	key := ed25519.NewKeyFromSeed(seed)
+	public := key.Public().(ed25519.PublicKey)
+	r := consensus.Recovery{
+		NetworkID: consensus.NetworkID{1}, Epoch: 3, Count: 1, Base: 77, Digest: consensus.Digest{2}, UnixMilli: 5,
+		Spec: consensus.Spec{
+			Engine: "raft", Members: []consensus.Member{{ID: 2, NodeKey: public, PeerAddress: "a:1"}}, Admins: []ed25519.PublicKey{public}, Threshold: 1,
+		},
+	}
+	text := EncodeRecovery(r)
+	require.True(t, IsRecovery(text))
+	got, err := DecodeRecovery(text)
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+	for _, change := range []string{`"base": 77`, `"count": 1`, `"a:1"`, `"unixMilli": 5`} {
+		changed := strings.Replace(string(text), change, strings.NewReplacer("77", "78", "1", "2", "5", "6").Replace(change), 1)
+		require.NotEqual(t, string(text), changed)
+		_, err := DecodeRecovery([]byte(changed))
+		require.ErrorContains(t, err, "do not sign", change)
+	}
+	_, err = DecodeRecovery([]byte(`{}`))
+	require.Error(t, err)
+
+	sig := EncodeSignature(r, r.Sign(key))
+	_, err = DecodeSignature(r, sig)
+	require.NoError(t, err)
+	other := r
+	other.Count++
+	_, err = DecodeSignature(other, sig)
+	require.Error(t, err)
+	_, err = DecodeSignature(consensus.Request{NetworkID: r.NetworkID, Epoch: 3, Spec: r.Spec}, sig)
+	require.Error(t, err)
+	require.Contains(t, fmt.Sprint(DescribeRecovery(r)), "epoch 2 after lsn 76")
 }

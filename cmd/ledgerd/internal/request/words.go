@@ -20,13 +20,26 @@ func (l Line) String() string { return l.About + ": " + l.Text }
 
 // Describe says what a request asks for.
 func Describe(q consensus.Request) []Line {
-	s := q.Spec
-	lines := []Line{
+	return append([]Line{
 		{"request", q.Hash().String()},
 		{"network", q.NetworkID.String()},
 		{"asks for", fmt.Sprintf("epoch %d, if it is sealed up to lsn %d", q.Epoch, q.NotAfter)},
-		{"engine", engine(s)},
-	}
+	}, describe(q.Spec)...)
+}
+
+// DescribeRecovery says what a recovery does to the log.
+func DescribeRecovery(r consensus.Recovery) []Line {
+	return append([]Line{
+		{"recovery", r.Hash().String()},
+		{"network", r.NetworkID.String()},
+		{"ends", fmt.Sprintf("epoch %d after lsn %d, whatever its members have ordered behind it; recovery %d of this epoch", r.Epoch-1, r.Base-1, r.Count)},
+		{"log", fmt.Sprintf("digest %v, time %d ms", r.Digest, r.UnixMilli)},
+		{"begins", fmt.Sprintf("epoch %d at lsn %d", r.Epoch, r.Base)},
+	}, describe(r.Spec)...)
+}
+
+func describe(s consensus.Spec) []Line {
+	lines := []Line{{"engine", engine(s)}}
 	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
 		lines = append(lines, Line{"parameter", parameter(name, s.Params[name])})
 	}

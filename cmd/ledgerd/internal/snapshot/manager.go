@@ -54,6 +54,21 @@ func parseName(name string) (i Info, ok bool) {
 	return i, fileName(i) == name
 }
 
+// After returns the names of the snapshots in a directory that stand for the log up to an LSN or more, as a log that was cut back there no longer has. The
+// directory need not exist.
+func After(dir string, lsn consensus.LSN) (names []string, err error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	for _, f := range files {
+		if info, ok := parseName(f.Name()); ok && info.LSN >= lsn {
+			names = append(names, f.Name())
+		}
+	}
+	return names, nil
+}
+
 // OpenManager opens the directory, which need not exist, and removes what a crash left half made. Other files in it are not touched. It keeps
 // the newest keep snapshots, at least one.
 func OpenManager(dir string, keep int, source Source, logger *slog.Logger) (*Manager, error) {
