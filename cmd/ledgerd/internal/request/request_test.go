@@ -143,7 +143,7 @@ func TestDecodeMembers(t *testing.T) {
 		``:                                       "EOF",
 		`[]`:                                     "names no member",
 		`[{"peerAddress":"g:1"}]`:                "has no nodeKey",
-		`[{"nodeKey":"` + key + `","adress":1}]`: "adress",
+		`[{"nodeKey":"` + key + `","port":1}]`: "port",
 		`[{"nodeKey":"` + key + `"}] []`:         "more follows",
 		`[{"nodeKey":"` + key + `","cometAddresses":["1","2","3"]}]`: "3 cometAddresses",
 	} {
