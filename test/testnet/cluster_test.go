@@ -51,6 +51,7 @@ type cluster struct {
 	manifest testnet.Manifest
 	accounts []account
 	nodes    []*node
+	env      []string // of every node, beside the test's own
 }
 
 // A node is one member, running or not.
@@ -127,7 +128,9 @@ func (c *cluster) start(nodes ...*node) {
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
-			p, err := process.TryStart(c.t, exec.Command(binary, "start", "--home", n.home))
+			cmd := exec.Command(binary, "start", "--home", n.home)
+			cmd.Env = append(os.Environ(), c.env...)
+			p, err := process.TryStart(c.t, cmd)
 			if err == nil && p.URL != n.url {
 				err = fmt.Errorf("node %d serves at %s, not at %s", n.index, p.URL, n.url)
 			}

@@ -30,6 +30,7 @@ type Node struct {
 	Name        string
 	GCPercent   int // see runtime/debug.SetGCPercent; overridden by the environment variable GOGC
 	StopTimeout time.Duration
+	Join        string
 }
 
 // RPC is the section of the JSON-RPC, websocket and feed listener.
@@ -127,7 +128,7 @@ type Snapshot struct {
 // let one request occupy the node.
 func Default() *Config {
 	return &Config{
-		Node: Node{Name: "ledgerd", GCPercent: 300, StopTimeout: 30 * time.Second},
+		Node: Node{Name: "ledgerd", GCPercent: 300, StopTimeout: 30 * time.Second, Join: JoinFull},
 		RPC: RPC{
 			Listen:           "127.0.0.1:8545",
 			Namespaces:       []string{"eth", "net", "web3", "log", "ledger", "txpool"},
@@ -167,6 +168,12 @@ var (
 	LogFormats = []string{"text", "json"}
 )
 
+// How a node without data begins: the values of node.join.
+const (
+	JoinFull     = "full"     // with the first entry of the log
+	JoinSnapshot = "snapshot" // with a snapshot of another node; what was before is not on this node
+)
+
 // key is one row of the table: a setting, the field that holds it and what it is for.
 type key struct {
 	name string // "section.key"
@@ -204,6 +211,7 @@ func (c *Config) keys() []key {
 		{"node.name", &c.Node.Name, "Name of this node in its messages and metrics."},
 		{"node.gc_percent", &c.Node.GCPercent, "Growth of the heap between two garbage collections, in percent. Higher is faster and larger. The variable GOGC wins."},
 		{"node.stop_timeout", &c.Node.StopTimeout, "How long a clean stop may take before the process ends anyway (nothing acknowledged is lost then, the next start replays)."},
+		{"node.join", &c.Node.Join, "How a node without data begins: \"full\" plays the log from its beginning, \"snapshot\" fetches what another node has made of it (history begins there)."},
 
 		{"rpc.listen", &c.RPC.Listen, "Address of the listener: loopback, since there is no authentication. To be reached from elsewhere, put a proxy that authenticates in front."},
 		{"rpc.namespaces", &c.RPC.Namespaces, "Groups of methods that are served: " + strings.Join(Namespaces, ", ") + "."},
@@ -295,6 +303,10 @@ func (c *Config) Validate() error {
 	}
 	within("node.gc_percent", int64(c.Node.GCPercent), 10, 10_000, "")
 	lasting("node.stop_timeout", c.Node.StopTimeout, time.Second, time.Hour)
+
+	if c.Node.Join != JoinFull && c.Node.Join != JoinSnapshot {
+		bad("node.join", "must be %s or %s, is %q", JoinFull, JoinSnapshot, c.Node.Join)
+	}
 
 	c.validateRPC(bad)
 	within("rpc.max_body", int64(c.RPC.MaxBody), 1<<10, 128<<20, "bytes")

@@ -73,6 +73,7 @@ func TestBadConfigs(t *testing.T) {
 		{"peer twice", "[peer]\nbootstrap = [\"" + nodeKey + "@a:1\", \"" + nodeKey + "@b:1\"]", []string{"peer.bootstrap", "twice"}},
 		{"public metrics", "[metrics]\nlisten = \"0.0.0.0:9545\"", []string{"metrics.listen", "metrics.public"}},
 		{"metrics on the RPC port", "[metrics]\nlisten = \"127.0.0.1:8545\"", []string{"metrics.listen", "rpc.listen already"}},
+		{"join", "[node]\njoin = \"fast\"", []string{"node.join: must be full or snapshot, is \"fast\""}},
 		{"log format", "[log]\nformat = \"xml\"", []string{"log.format: must be one of text, json, is \"xml\""}},
 		{"log level", "[log]\nlevel = \"loud\"", []string{"log.level: must be one of"}},
 		{"name with a space", "[node]\nname = \"my node\"", []string{"node.name"}},
@@ -137,7 +138,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 		case *string:
 			*p = map[string]string{
 				"node.name": "other", "rpc.listen": "127.0.0.1:1", "peer.listen": "0.0.0.0:3", "metrics.listen": "[::1]:2",
-				"log.format": "json", "log.level": "debug",
+				"log.format": "json", "node.join": JoinSnapshot, "log.level": "debug",
 			}[k.name]
 			require.NotEmpty(t, *p, k.name)
 		case *bool:

@@ -101,7 +101,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	opts.ensureDefaults()
 	n := newNode(opts)
 	openStorage := func(ctx context.Context) error { return n.openStorage(ctx, n.engines()) }
-	for _, step := range []func(context.Context) error{n.place, n.openPeers, openStorage, n.openSnapshots, n.openServer, n.listen} {
+	for _, step := range []func(context.Context) error{n.place, n.openPeers, n.join, openStorage, n.openSnapshots, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}

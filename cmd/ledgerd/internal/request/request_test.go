@@ -140,11 +140,11 @@ func TestDecodeMembers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []genesis.Member{{NodeKey: genesis.HexKey(public(7)), PeerAddress: "g:1", CometAddresses: []string{"g:2", "g:3"}}}, members)
 	for text, want := range map[string]string{
-		``:                                       "EOF",
-		`[]`:                                     "names no member",
-		`[{"peerAddress":"g:1"}]`:                "has no nodeKey",
+		``:                                     "EOF",
+		`[]`:                                   "names no member",
+		`[{"peerAddress":"g:1"}]`:              "has no nodeKey",
 		`[{"nodeKey":"` + key + `","port":1}]`: "port",
-		`[{"nodeKey":"` + key + `"}] []`:         "more follows",
+		`[{"nodeKey":"` + key + `"}] []`:       "more follows",
 		`[{"nodeKey":"` + key + `","cometAddresses":["1","2","3"]}]`: "3 cometAddresses",
 	} {
 		_, err := DecodeMembers([]byte(text))

@@ -1,0 +1,63 @@
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/stretchr/testify/require"
+
+	"ledgerd/test/internal/process"
+)
+
+// TestJoinBySnapshot lets a node with an empty disk begin with a snapshot of the others, while clients write: it does not have what was before, follows from
+// there, comes to the same head, and can become a member.
+func TestJoinBySnapshot(t *testing.T) {
+	c := newCluster(t, "reconfigure.toml")
+	late := c.nodes[5]
+	early := *c
+	early.nodes = c.nodes[:5]
+	c.env = []string{"LEDGERD_SNAPSHOT_EVERY=100", "LEDGERD_NODE_JOIN=snapshot"}
+	early.env = c.env[:1]
+	early.start(early.nodes...)
+	b := newBook(&early)
+	stop := b.load()
+	eventually(t, "every member has made a snapshot", func() error {
+		for _, n := range c.nodes[:4] {
+			if files, _ := filepath.Glob(filepath.Join(n.home, "data", "snapshots", "*")); len(files) == 0 {
+				files, _ = filepath.Glob(filepath.Join(n.home, "snapshots", "*"))
+				if len(files) == 0 {
+					return fmt.Errorf("node %d has none", n.index)
+				}
+			}
+		}
+		return nil
+	})
+	require.NoError(t, os.RemoveAll(filepath.Join(late.home, "data")))
+	c.start(late)
+	require.NoError(t, stop())
+	b.verify()
+	b.c = c
+	b.verify()
+	require.Contains(t, late.running().Stderr(), "joined by a snapshot")
+	var status struct{ Trimmed hexutil.Uint64 }
+	require.NoError(t, late.running().Client.Client().CallContext(t.Context(), &status, "log_status"))
+	require.GreaterOrEqual(t, uint64(status.Trimmed), uint64(100), "the log begins at the snapshot")
+	_, err := b.submit(t.Context(), 0, late.index)
+	require.NoError(t, err, "it hands on what it is sent")
+
+	r := c.reconfigure(late, "--add", c.addition(late))
+	c.inEpoch(r.Epoch, "orders", c.nodes[:4]...)
+	c.inEpoch(r.Epoch, "orders", late)
+	c.do("kill", late)()
+	c.inEpoch(r.Epoch, "orders", late)
+	b.verify()
+	c.stop(c.nodes...)
+	stdout, stderr, code := process.Run(t, binary, "log", "recover", "status", "--home", late.home)
+	require.Equal(t, 0, code, errors.New(stderr))
+	require.True(t, strings.Contains(stdout, "epoch"), stdout)
+}
