@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/stretchr/testify/require"
@@ -60,4 +62,41 @@ func TestJoinBySnapshot(t *testing.T) {
 	stdout, stderr, code := process.Run(t, binary, "log", "recover", "status", "--home", late.home)
 	require.Equal(t, 0, code, errors.New(stderr))
 	require.True(t, strings.Contains(stdout, "epoch"), stdout)
+}
+
+// TestObserverCatchesUp starts an observer when the chain has LEDGERD_BLOCKS blocks (default 2,000), and reports how fast it comes to the same head.
+func TestObserverCatchesUp(t *testing.T) {
+	want := uint64(2000)
+	if text := os.Getenv("LEDGERD_BLOCKS"); text != "" {
+		var err error
+		want, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, "LEDGERD_BLOCKS")
+	}
+	c := newCluster(t, "observer.toml")
+	c.start(c.nodes[0])
+	alone := *c
+	alone.nodes = c.nodes[:1]
+	b := newBook(&alone)
+	stop := b.load()
+	client := c.nodes[0].running().Client
+	for head := uint64(0); head < want; <-time.After(50 * time.Millisecond) {
+		var err error
+		head, err = client.BlockNumber(t.Context())
+		require.NoError(t, err)
+	}
+	require.NoError(t, stop())
+	head, err := client.HeaderByNumber(t.Context(), nil)
+	require.NoError(t, err)
+
+	begun := time.Now()
+	c.start(c.nodes[1]) // it is ready when it has caught up
+	took := time.Since(begun)
+	same, err := c.nodes[1].running().Client.HeaderByNumber(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, head.Hash(), same.Hash())
+	t.Logf("%d blocks in %v: %.0f blocks/s", head.Number, took.Round(time.Millisecond), float64(head.Number.Uint64())/took.Seconds())
+	b.c = c
+	_, err = b.submit(t.Context(), 0, 1)
+	require.NoError(t, err)
+	c.stop(c.nodes...)
 }
