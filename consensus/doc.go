@@ -56,6 +56,34 @@
 //  10. After a failed write or fsync nothing more is written or acknowledged by this process.
 //  11. What was stored is taken back by a Recovery alone, on a node that is stopped, and is kept in a file. A running node never cuts its log.
 //
+// # Reconfiguration
+//
+// A segment is ended and the next one begun by VirtualLog.Reconfigure, on any node, for a Request that enough administrators of the last segment signed
+// (Spec.Threshold). What happens in which order, and what a crash at each step leaves:
+//
+//	1 prepare    each next member learns from a quorum that the epoch has not begun, catches up, lets the others connect, has its disk vouched for, and
+//	             signs a Ready: what it has of the log, and of the application, at one LSN that is the same for all.
+//	             Left behind: nothing that harms. The disk *is* vouched for; whether the epoch comes is another matter.
+//	2 seal       the Seal is appended: the request, the signatures, the statements of a quorum of the next members (Spec.Quorum). The first valid one
+//	             wins. Its record has an id made of the request, so it may be appended again by anybody.
+//	             Left behind: either nothing, or a segment that has ended on every replica that comes to the Seal.
+//	3 base       each member that has applied the Seal opens the next engine; whoever comes to lead orders the Base first. A replica that has another log
+//	             than the Base says stops (ErrDiverged). From then on the new segment orders: "switched".
+//	4 complete   a quorum of the next members is known to have the Seal stored, and so all that lies before it.
+//
+// Attempt is these steps as a step function; a second one for the same request, wherever, goes on where the first one stopped. Switcher decides, on each
+// node, what serves the last segment: the engine, or the observer (Options.Observe). A sealed engine lingers until its members have reported the Seal, or
+// for 30 s. A member that was away asks its peers for the SegmentEnd before it starts an engine, and while that finds nobody to order with; if there is one,
+// it follows the log service up to the Seal instead.
+//
+// Beyond the invariants above:
+//
+//  12. A node orders in an epoch only if the segment's spec names its key and its disk holds the epoch's identity, or is vouched for (Store.Vouch) from that
+//     epoch on or before, which is used up by entering. Nothing vouches for a disk that was lost and filled again.
+//  13. What an observer brought into a segment, its engine does not go on behind (Position.Observed).
+//  14. A claim counts for the member that signed it. A node stops only if so many members claim one other history that they cannot all be wrong: a majority
+//     where they may crash, more than may lie where they may lie.
+//
 // # Digest
 //
 //	digest(0) = network id
