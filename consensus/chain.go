@@ -187,6 +187,8 @@ func (v *VirtualLog) open(ctx context.Context, o Opening) error {
 	if d, ok := loglet.(Drainer); ok && o.Role == Orders {
 		v.wait.Go(func() { v.watchDrained(o.Segment.Epoch, d.Drained()) })
 	}
+	v.metrics.epoch.Set(float64(o.Segment.Epoch))
+	v.metrics.orders.Set(map[Role]float64{Orders: 1}[o.Role])
 	v.mu.links, v.mu.role = append(slices.Clone(v.mu.links[:o.Segment.Epoch-1]), link{o.Segment, loglet}), o.Role
 	wake(&v.mu.changed)
 	v.logger.Info("log segment", "segment", o.Segment.Epoch, "lsn", o.Segment.Base, "engine", o.Segment.Spec.Engine, "role", o.Role.String())

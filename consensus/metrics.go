@@ -15,6 +15,8 @@ type metrics struct {
 	latency prometheus.Histogram
 	tail    prometheus.Gauge
 	dissent prometheus.Counter
+	epoch   prometheus.Gauge
+	orders  prometheus.Gauge
 }
 
 // newMetrics registers the log's collectors, or takes those that another log has registered with the same registerer.
@@ -40,12 +42,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "ledgerd_log_dissent_total", Help: "Claims of members that contradict this node's history.",
 		}),
 	}
+	m.epoch = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerd_log_epoch", Help: "Epoch of the last segment that this node knows."})
+	m.orders = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerd_log_orders", Help: "1 if this node orders in the last segment, 0 if it observes."})
 	if reg == nil {
 		return m, nil
 	}
 	err := errors.Join(
 		register(reg, &m.appends), register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.latency), register(reg, &m.tail),
-		register(reg, &m.dissent))
+		register(reg, &m.dissent), register(reg, &m.epoch), register(reg, &m.orders))
 	return m, err
 }
 
