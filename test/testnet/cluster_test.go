@@ -3,6 +3,7 @@
 package testnet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,8 @@ type cluster struct {
 	manifest testnet.Manifest
 	accounts []account
 	nodes    []*node
-	env      []string // of every node, beside the test's own
+	env      []string      // of every node, beside the test's own
+	patience time.Duration // for a start; 0: process.Patience
 }
 
 // A node is one member, running or not.
@@ -130,7 +132,7 @@ func (c *cluster) start(nodes ...*node) {
 		wg.Go(func() {
 			cmd := exec.Command(binary, "start", "--home", n.home)
 			cmd.Env = append(os.Environ(), c.env...)
-			p, err := process.TryStart(c.t, cmd)
+			p, err := process.TryStartWithin(c.t, cmd, cmp.Or(c.patience, process.Patience))
 			if err == nil && p.URL != n.url {
 				err = fmt.Errorf("node %d serves at %s, not at %s", n.index, p.URL, n.url)
 			}

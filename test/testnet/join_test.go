@@ -73,6 +73,7 @@ func TestObserverCatchesUp(t *testing.T) {
 		require.NoError(t, err, "LEDGERD_BLOCKS")
 	}
 	c := newCluster(t, "observer.toml")
+	c.patience = process.Patience + time.Duration(want)*time.Millisecond*5
 	c.start(c.nodes[0])
 	alone := *c
 	alone.nodes = c.nodes[:1]

@@ -64,6 +64,12 @@ func Start(t testing.TB, cmd *exec.Cmd) *Node {
 // TryStart is Start for a command that may end instead. The error then is an *Ended.
 func TryStart(t testing.TB, cmd *exec.Cmd) (*Node, error) {
 	t.Helper()
+	return TryStartWithin(t, cmd, Patience)
+}
+
+// TryStartWithin is TryStart for a node that has much to do before it serves.
+func TryStartWithin(t testing.TB, cmd *exec.Cmd, patience time.Duration) (*Node, error) {
+	t.Helper()
 	n := &Node{Cmd: cmd, stderr: new(buffer), ended: make(chan struct{})}
 	cmd.Stderr = n.stderr
 	stdout, err := cmd.StdoutPipe()
@@ -84,9 +90,9 @@ func TryStart(t testing.TB, cmd *exec.Cmd) (*Node, error) {
 	}()
 	select {
 	case n.URL = <-ready:
-	case <-time.After(Patience):
+	case <-time.After(patience):
 		n.Kill()
-		t.Fatalf("not ready after %v:\n%s", Patience, n.Stderr())
+		t.Fatalf("not ready after %v:\n%s", patience, n.Stderr())
 	}
 	if n.URL == "" {
 		<-n.ended
