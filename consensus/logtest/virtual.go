@@ -85,6 +85,8 @@ func (w *world) entries(v *consensus.VirtualLog) []consensus.Entry {
 // configured, decides what is opened.
 func checkSwitch(tb TB, h Harness) {
 	w := newDisks(tb, h, 1024)
+	var wait sync.WaitGroup
+	tb.Cleanup(wait.Wait) // after the log is closed, also when the check has failed
 	v := w.mustOpenLog()
 	tail, err := v.Tail(w.ctx, consensus.Consistent)
 	require.NoError(tb, err)
@@ -92,7 +94,6 @@ func checkSwitch(tb TB, h Harness) {
 
 	// A reader that is there before anything is sees it all.
 	var followed []consensus.Entry
-	var wait sync.WaitGroup
 	wait.Go(func() {
 		for len(followed) < 18 {
 			more, err := v.Follow(w.ctx, consensus.LSN(len(followed))+1, 4)
