@@ -72,11 +72,14 @@ func (v *VirtualLog) switchSegments(ctx context.Context) {
 	}
 }
 
-// stopEngines ends this node's part in every segment, since it must not go on.
+// stopEngines ends this node's part in every segment, since it must not go on, and lets go of those who wait for another one.
 func (v *VirtualLog) stopEngines() {
 	for epoch := range v.switching.engines {
 		v.retire(epoch)
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	wake(&v.mu.changed)
 }
 
 // behind reports whether the stored chain goes on behind what the Switcher has been told.

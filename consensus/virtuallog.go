@@ -178,6 +178,9 @@ func sleep(ctx context.Context, closing <-chan struct{}, pause *time.Duration) {
 
 // settle waits for the successor of a sealed or closed link. nil: look again.
 func (v *VirtualLog) settle(ctx context.Context, changed <-chan struct{}) error {
+	if err := v.live(); err != nil {
+		return err
+	}
 	select {
 	case <-changed:
 		return v.live()

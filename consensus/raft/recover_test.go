@@ -145,6 +145,13 @@ func TestRecoverUnderRunningNodes(t *testing.T) {
 
 	// The member that is left holds more than was recovered, and so does the observer; only node 1, and the other observer, hold just that.
 	require.Eventually(t, func() bool { return v.status(3).Loglet.State == consensus.StateElecting }, 10*time.Second, time.Millisecond)
+	blocked := make(chan error, 1)
+	log, err := v.nodes[2].on()
+	require.NoError(t, err)
+	go func() {
+		_, err := log.Append(context.Background(), consensus.Record{App: "test", ID: consensus.RecordID{Session: 9, Seq: 1}})
+		blocked <- err
+	}()
 	r := v.nodes[0].survive(1, 4)
 	v.nodes[0].apply(r)
 	v.nodes[3].offline(func(s *consensus.Store) { require.NoError(t, s.Vouch(2)) }) // an observer that the recovery makes a member
@@ -166,6 +173,7 @@ func TestRecoverUnderRunningNodes(t *testing.T) {
 		v.nodes[id-1].apply(r)
 		v.nodes[id-1].start()
 	}
+	require.ErrorIs(t, <-blocked, consensus.ErrCutOff)
 	w = v.write(10, 1, 3, 4, 5)
 	v.epoch = 2
 	v.reconfigure(5, v.specOf(raft.Name, 1, 3, 4))
