@@ -169,11 +169,13 @@ func TestRecoverUnderRunningNodes(t *testing.T) {
 		require.ErrorIs(t, err, consensus.ErrCutOff, "node %d", id)
 		_, err = log.Append(v.ctx, consensus.Record{App: "test", ID: consensus.RecordID{Session: 9, Seq: 9}})
 		require.ErrorIs(t, err, consensus.ErrCutOff, "node %d", id)
+		if id == 3 {
+			require.ErrorIs(t, <-blocked, consensus.ErrCutOff, "what waited before")
+		}
 		v.nodes[id-1].stop()
 		v.nodes[id-1].apply(r)
 		v.nodes[id-1].start()
 	}
-	require.ErrorIs(t, <-blocked, consensus.ErrCutOff)
 	w = v.write(10, 1, 3, 4, 5)
 	v.epoch = 2
 	v.reconfigure(5, v.specOf(raft.Name, 1, 3, 4))
