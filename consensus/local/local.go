@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"ledgerd/consensus"
 )
 
@@ -65,10 +63,10 @@ func Engine(opts Options) consensus.Engine {
 type Loglet struct {
 	replica *consensus.Replica
 	opts    Options
-	room    *semaphore.Weighted // MaxQueueBytes
-	ready   chan struct{}       // holds a token if the queue may hold something
-	closing chan struct{}       // closed by Close
-	wait    sync.WaitGroup      // for the committer
+	room    *consensus.Room // MaxQueueBytes
+	ready   chan struct{}   // holds a token if the queue may hold something
+	closing chan struct{}   // closed by Close
+	wait    sync.WaitGroup  // for the committer
 
 	mu struct {
 		sync.Mutex
@@ -113,12 +111,13 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 			return nil, fmt.Errorf("open local loglet: %w", err)
 		}
 	}
+	closing := make(chan struct{})
 	l := &Loglet{
 		replica: replica,
 		opts:    opts,
-		room:    semaphore.NewWeighted(int64(opts.MaxQueueBytes)),
+		room:    consensus.NewRoom(opts.MaxQueueBytes, closing),
 		ready:   make(chan struct{}, 1),
-		closing: make(chan struct{}),
+		closing: closing,
 	}
 	l.wait.Go(l.commitLoop)
 	return l, nil
@@ -133,10 +132,10 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 		return 0, err
 	}
 	p := &pending{record: r, size: r.Size(), answer: make(chan answer, 1)}
-	if err := l.acquire(ctx, p.size); err != nil {
+	if err := l.room.Acquire(ctx, p.size); err != nil {
 		return 0, err
 	}
-	defer l.room.Release(int64(p.size))
+	defer l.room.Release(p.size)
 	if err := l.enqueue(p); err != nil {
 		return 0, err
 	}
@@ -154,30 +153,6 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	default:
 		return 0, fmt.Errorf("%w: %w", consensus.ErrUnknownFate, ctx.Err())
 	}
-}
-
-// acquire waits for room in the queue. Only a full one costs more than an atomic or two.
-func (l *Loglet) acquire(ctx context.Context, size int) error {
-	if l.room.TryAcquire(int64(size)) {
-		return nil
-	}
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	watch.Go(func() {
-		select {
-		case <-l.closing:
-			cancel()
-		case <-waiting.Done():
-		}
-	})
-	err := l.room.Acquire(waiting, int64(size))
-	cancel()
-	if err != nil && ctx.Err() == nil {
-		return consensus.ErrClosed
-	}
-	return err
 }
 
 func (l *Loglet) enqueue(p *pending) error {

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"ledgerd/consensus"
 )
 
@@ -129,10 +127,10 @@ type Mesher interface {
 type Loglet struct {
 	replica *consensus.Replica
 	opts    Options
-	peers   Peers               // nil in a segment with one member
-	room    *semaphore.Weighted // MaxQueueBytes
-	closing chan struct{}       // closed by Close
-	cancel  context.CancelFunc  // of fetches
+	peers   Peers              // nil in a segment with one member
+	room    *consensus.Room    // MaxQueueBytes
+	closing chan struct{}      // closed by Close
+	cancel  context.CancelFunc // of fetches
 	work    struct {
 		write chan *Write
 		apply chan *Apply
@@ -181,9 +179,10 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 	if err != nil {
 		return nil, fmt.Errorf("open raft loglet: epoch %d: %w", seg.Epoch, err)
 	}
+	closing := make(chan struct{})
 	l := &Loglet{
-		replica: replica, opts: opts, room: semaphore.NewWeighted(int64(opts.MaxQueueBytes)),
-		closing: make(chan struct{}), drained: make(chan struct{}),
+		replica: replica, opts: opts, room: consensus.NewRoom(opts.MaxQueueBytes, closing),
+		closing: closing, drained: make(chan struct{}),
 	}
 	l.inbox.ready = make(chan struct{}, 1)
 	l.work.write, l.work.apply = make(chan *Write, 1), make(chan *Apply, 1)
@@ -435,8 +434,8 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	size := int64(r.Size())
-	if err := l.acquire(ctx, size); err != nil {
+	size := r.Size()
+	if err := l.room.Acquire(ctx, size); err != nil {
 		return 0, err
 	}
 	type answer struct {
@@ -466,30 +465,6 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	default:
 		return 0, fmt.Errorf("%w: %w", consensus.ErrUnknownFate, ctx.Err())
 	}
-}
-
-// acquire waits for room in the queue. Only a full one costs more than an atomic or two.
-func (l *Loglet) acquire(ctx context.Context, size int64) error {
-	if l.room.TryAcquire(size) {
-		return nil
-	}
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	watch.Go(func() {
-		select {
-		case <-l.closing:
-			cancel()
-		case <-waiting.Done():
-		}
-	})
-	err := l.room.Acquire(waiting, size)
-	cancel()
-	if err != nil && ctx.Err() == nil {
-		return consensus.ErrClosed
-	}
-	return err
 }
 
 // Seal is consensus.Loglet.Seal. Whether the Seal is valid is decided at its turn.
