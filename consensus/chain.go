@@ -62,7 +62,7 @@ func (v *VirtualLog) switchSegments(ctx context.Context) {
 				return
 			}
 		}
-		if v.diverged.Load() != nil {
+		if v.halted.Load() != nil {
 			v.stopEngines()
 			return
 		}
@@ -270,7 +270,7 @@ func (v *VirtualLog) askOne(ctx context.Context, seg Segment) (ended bool, err e
 	err = v.store.Await(*end.Recovery)
 	switch {
 	case errors.Is(err, ErrCutOff), errors.Is(err, ErrDiverged):
-		v.diverge(err)
+		v.halt(err)
 	case err != nil:
 		v.logger.Warn("a peer tells of a recovery that is of no use here", "segment", seg.Epoch, "err", err)
 		return false, nil
@@ -286,10 +286,13 @@ func (v *VirtualLog) watchEngine() (lost bool) {
 		return false
 	}
 	if stopper, ok := loglet.(Stopper); ok {
-		if err := stopper.Stopped(); errors.Is(err, ErrDiverged) && !s.explaining {
+		switch err := stopper.Stopped(); {
+		case errors.Is(err, ErrDiverged) && !s.explaining:
 			seg := s.switcher.seg
 			s.explaining = true
 			v.wait.Go(func() { v.explain(err, seg) })
+		case errors.Is(err, ErrEngineFailed):
+			v.halt(err)
 		}
 	}
 	return loglet.Status().State == StateElecting
@@ -302,17 +305,17 @@ func (v *VirtualLog) explain(err error, seg Segment) {
 		defer cancel()
 		_, _ = v.askOne(ctx, seg)
 	}
-	v.diverge(err)
+	v.halt(err)
 }
 
-// diverge ends the log on this node: what it would say from now on could be wrong.
-func (v *VirtualLog) diverge(err error) {
-	if !v.diverged.CompareAndSwap(nil, &err) {
+// halt ends the log on this node: what it would say from now on could be wrong, or it would say nothing.
+func (v *VirtualLog) halt(err error) {
+	if !v.halted.CompareAndSwap(nil, &err) {
 		return
 	}
-	v.logger.Error("this node's history is not the members'; it must not go on", "err", err)
-	if v.opts.OnDiverged != nil {
-		v.opts.OnDiverged(err)
+	v.logger.Error("this node must not go on", "err", err)
+	if v.opts.OnHalt != nil {
+		v.opts.OnHalt(err)
 	}
 }
 

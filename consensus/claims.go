@@ -189,7 +189,7 @@ func (c *claims) compared(o ordered) bool {
 			"head", o.claim.Head.String(), "here", own.String())
 	}
 	if err != nil {
-		c.log.diverge(err)
+		c.log.halt(err)
 	}
 	return true
 }

@@ -46,6 +46,10 @@ var (
 	// the entries are cut off, by Store.Recover, when the node is stopped.
 	ErrCutOff = errors.New("cut off by a recovery")
 
+	// ErrEngineFailed: the engine of the last segment has stopped by itself on this node, for a reason that is none of the log's. It must not go on as it is:
+	// the process should be started again.
+	ErrEngineFailed = errors.New("engine failed")
+
 	// ErrNotMember: this node must not order in the segment: the segment's spec does not name it, or its disk is not the one with which it may have
 	// taken part before (Store.Vouched). It can follow as an observer, and become a member by a reconfiguration.
 	ErrNotMember = errors.New("not a member of the segment")

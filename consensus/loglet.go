@@ -120,6 +120,16 @@ type Engine interface {
 	Prepare(ctx context.Context, store *Store, next Segment) error
 }
 
+// An Attester is an Engine whose order can be proven to those who do not trust the member that tells it.
+type Attester interface {
+	// Attest returns a proof of the log up to and including an LSN of a segment, made of what this node has stored of the segment. ErrUnwritten if it has
+	// nothing about that LSN: it did not order there, or has not come so far. ErrTrimmed if it has it no more.
+	Attest(store *Store, seg Segment, lsn LSN) ([]byte, error)
+	// Verify returns an ErrInvalid, with the reason, unless the proof shows that the segment's members ordered a log which has that digest at that LSN. A pure
+	// function.
+	Verify(seg Segment, lsn LSN, digest Digest, proof []byte) error
+}
+
 // An EngineFunc is the Open of an Engine that has nothing to prepare.
 type EngineFunc func(ctx context.Context, store *Store, seg Segment) (Loglet, error)
 
@@ -139,6 +149,6 @@ type Drainer interface {
 
 // A Stopper is a Loglet that can stop by itself.
 type Stopper interface {
-	// Stopped returns why it did, or nil.
+	// Stopped returns why it did, or nil. ErrDiverged and ErrEngineFailed mean that this node must not go on.
 	Stopped() error
 }

@@ -27,6 +27,8 @@ type Batch struct {
 	Sync bool
 	// Observed: it is not the segment's engine that brings the items. On this node it does not order there again (Position.Observed).
 	Observed bool
+	// Proof shows, to those who do not trust this node, that the members ordered the Seal; nil if the engine has none, or the Seal is not among the items.
+	Proof []byte
 }
 
 // A Replica is one node's copy of one segment: what an engine applies to, and the reading half of its Loglet. It owns everything below the border
@@ -93,10 +95,7 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 			}
 		}
 	}
-	seq := s.apply.seq
-	if seq.seg.Epoch != r.seg.Epoch {
-		seq = r.sealedSequencer(seq.state)
-	}
+	seq := r.sequencer()
 	verdicts := make([]Verdict, len(b.Items))
 	entries := make([]Entry, 0, len(b.Items))
 	var end *SegmentEnd
@@ -114,7 +113,7 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 		case v.Next != nil && recovery != nil:
 			return nil, fmt.Errorf("%w: epoch %d is sealed at lsn %d, and was recovered as if it were not, up to %d", ErrDiverged, r.seg.Epoch, v.LSN, recovery.Base-1)
 		case v.Next != nil:
-			end = &SegmentEnd{Seal: v.Entry}
+			end = &SegmentEnd{Seal: v.Entry, Proof: b.Proof}
 		case v.Kind == Data && recovery != nil && v.LSN+1 == recovery.Base:
 			if err := recovery.continues(seq.state.Digest, seq.state.UnixMilli); err != nil {
 				return nil, err
@@ -123,6 +122,33 @@ func (r *Replica) Apply(b Batch) ([]Verdict, error) {
 		}
 	}
 	return verdicts, r.commit(b, seq.state, based, entries, end)
+}
+
+// sequencer returns the one that judges this segment's items. The caller holds the store's apply lock.
+func (r *Replica) sequencer() *Sequencer {
+	if seq := r.store.apply.seq; seq.seg.Epoch == r.seg.Epoch {
+		return seq
+	}
+	return r.sealedSequencer(r.store.apply.seq.state)
+}
+
+// Judge returns the verdicts that Apply would give on items if they came next, and changes nothing. It is for an engine that refuses beforehand what would be
+// void; and it is how one asks whether a record is in the log.
+func (r *Replica) Judge(items []Item) ([]Verdict, error) {
+	if err := r.store.enter(); err != nil {
+		return nil, err
+	}
+	defer r.store.leave()
+	r.store.apply.Lock()
+	defer r.store.apply.Unlock()
+	state := r.sequencer().state
+	state.Window = state.Window.fork()
+	seq := &Sequencer{seg: r.seg, state: state}
+	verdicts := make([]Verdict, len(items))
+	for i, item := range items {
+		verdicts[i] = seq.Next(item.UnixMilli, item.Record)
+	}
+	return verdicts, nil
 }
 
 // recovery returns the recovery that ends the segment behind what this node holds of it, or nil.

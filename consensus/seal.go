@@ -117,6 +117,11 @@ func (s Seal) Record() Record {
 	return Record{App: AppLog, ID: id, Payload: s.Encode()}
 }
 
+// IsSeal reports whether a record claims to be a Seal.
+func IsSeal(r Record) bool {
+	return r.App == AppLog && len(r.Payload) > 0 && r.Payload[0] == logKindSeal
+}
+
 // DecodeSeal decodes the payload of a Seal's record, strictly. It checks no signature: ValidSeal does. The error is ErrInvalid.
 func DecodeSeal(payload []byte) (Seal, error) {
 	r := &reader{b: payload}

@@ -121,10 +121,11 @@ func (s *Sequencer) seal(unixMilli uint64, r Record) Verdict {
 // A Window remembers the ids of the last W entries of the log, across segments. W is a constant of the network: replicas with different ones would
 // judge differently.
 type Window struct {
-	lsn   map[RecordID]LSN
-	ring  []RecordID // ring[lsn%W], valid for lsn in [first, next)
-	first LSN
-	next  LSN
+	lsn    map[RecordID]LSN
+	ring   []RecordID // ring[lsn%W], valid for lsn in [first, next)
+	first  LSN
+	next   LSN
+	parent *Window // of a fork, which has no ring: its ids are those of the parent and its own
 }
 
 // NewWindow returns the empty window of a log whose next entry is next. size is W, at least 1.
@@ -135,13 +136,26 @@ func NewWindow(size int, next LSN) *Window {
 	return &Window{lsn: map[RecordID]LSN{}, ring: make([]RecordID, size), first: next, next: next}
 }
 
+// fork returns a window that begins as w is now, and whose ids are not w's. It is good for as long as w does not change.
+func (w *Window) fork() *Window {
+	return &Window{lsn: map[RecordID]LSN{}, next: w.next, parent: w}
+}
+
 // Size returns W.
-func (w *Window) Size() int { return len(w.ring) }
+func (w *Window) Size() int {
+	if w.parent != nil {
+		return w.parent.Size()
+	}
+	return len(w.ring)
+}
 
 // Lookup says whether id belongs to one of the last W entries, and to which.
 func (w *Window) Lookup(id RecordID) (LSN, bool) {
 	lsn, ok := w.lsn[id]
-	return lsn, ok
+	if !ok && w.parent != nil {
+		lsn, ok = w.parent.Lookup(id)
+	}
+	return lsn, ok && w.next-lsn <= LSN(w.Size())
 }
 
 // add enters the id of the next entry, which is not in the window yet, and forgets the oldest if there are W. The LSN is an argument only to be
@@ -150,13 +164,15 @@ func (w *Window) add(lsn LSN, id RecordID) {
 	if lsn != w.next {
 		panic(fmt.Sprintf("consensus: id of lsn %d added to a window that ends before %d", lsn, w.next))
 	}
-	size := LSN(len(w.ring))
-	slot := &w.ring[lsn%size]
-	if w.next-w.first == size {
-		delete(w.lsn, *slot)
-		w.first++
+	if w.parent == nil {
+		size := LSN(len(w.ring))
+		slot := &w.ring[lsn%size]
+		if w.next-w.first == size {
+			delete(w.lsn, *slot)
+			w.first++
+		}
+		*slot = id
 	}
-	*slot = id
 	w.lsn[id] = lsn
 	w.next++
 }

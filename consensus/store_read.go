@@ -260,7 +260,7 @@ func (s *Store) trimTo(upTo LSN) error {
 		if w := LSN(s.opts.Window); next-1 > w {
 			ids = b.DeleteRange(key(keyID, LSN(0)), key(keyID, min(upTo, next-1-w)+1), nil)
 		}
-		return errors.Join(ids,
+		return errors.Join(ids, s.dropAreas(b, upTo),
 			b.DeleteRange(key(keyEntry, LSN(0)), key(keyEntry, upTo+1), nil),
 			b.Set([]byte{keyTrim}, point.b, nil))
 	})
@@ -272,4 +272,19 @@ func (s *Store) trimTo(upTo LSN) error {
 		s.mu.recent.trim(upTo)
 	})
 	return nil
+}
+
+// dropAreas deletes what engines keep of the segments that a trim drops whole. Of the last two something may still be needed: the one before the last lingers
+// until its members have all heard of its end.
+func (s *Store) dropAreas(b *pebble.Batch, upTo LSN) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	end := Epoch(0)
+	for i := 0; i+2 < len(s.mu.segments) && s.mu.segments[i+1].Base <= upTo+1; i++ {
+		end = s.mu.segments[i].Epoch
+	}
+	if end == 0 {
+		return nil
+	}
+	return b.DeleteRange(key(keyEngine, Epoch(0)), key(keyEngine, end+1), nil)
 }

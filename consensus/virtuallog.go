@@ -38,9 +38,9 @@ type Options struct {
 	// OnChain is called with the stored chain, and the segments that this node has prepared for, before anything is done about a change of either: who may
 	// connect follows from it. It must not block.
 	OnChain func(chain, prepared []Segment)
-	// OnDiverged is called once when this node's history is not the members' (ErrDiverged), or holds more than a recovery has left (ErrCutOff). It must not
-	// go on: the process should end. nil: it is logged, and the log answers with the error.
-	OnDiverged func(error)
+	// OnHalt is called once when this node must not go on: its history is not the members' (ErrDiverged), or holds more than a recovery has left (ErrCutOff), or
+	// its engine has failed (ErrEngineFailed). The process should end. nil: it is logged, and the log answers with the error.
+	OnHalt func(error)
 
 	CacheBytes int64                 // see StoreOptions
 	Logger     *slog.Logger          // nil: discards
@@ -63,7 +63,7 @@ type VirtualLog struct {
 	once    sync.Once
 	err     error // of Close
 
-	diverged atomic.Pointer[error] // set once: why this node must not go on, an ErrDiverged or an ErrCutOff
+	halted atomic.Pointer[error] // set once: why this node must not go on (Options.OnHalt)
 
 	// What serves the segments, decided by the Switcher. Only Open and then the switching goroutine touch it.
 	switching struct {
@@ -158,7 +158,7 @@ func (v *VirtualLog) live() error {
 		return ErrClosed
 	default:
 	}
-	if err := v.diverged.Load(); err != nil {
+	if err := v.halted.Load(); err != nil {
 		return *err
 	}
 	return nil

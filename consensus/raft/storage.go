@@ -107,9 +107,10 @@ func openStorage(store *consensus.Store, replica *consensus.Replica, self uint64
 
 func (s *storage) close() error { return s.witness.file.Close() }
 
-// forget drops what is left of the epoch before the last. The last one's engine may still be running, until its members have all heard of its end.
+// forget drops what is left of the epoch before the last, if it was raft's. The last one's engine may still be running, until its members have all heard of its
+// end.
 func (s *storage) forget(store *consensus.Store, epoch consensus.Epoch) error {
-	if epoch <= 2 {
+	if epoch <= 2 || store.Segments()[epoch-3].Spec.Engine != Name {
 		return nil
 	}
 	_ = store.Options().FS.Remove(witnessPath(store.Options(), epoch-2)) // most often it is not there, and it does no harm

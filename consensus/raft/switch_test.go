@@ -99,7 +99,7 @@ func (n *villager) open() error {
 	log, err := consensus.Open(v.ctx, consensus.Options{
 		Application: n.application(),
 		Claims:      consensus.ClaimOptions{Every: 16, Idle: 100 * time.Millisecond},
-		OnDiverged:  n.stray,
+		OnHalt:      n.stray,
 
 		FS: n.disk, Dir: "log", NetworkID: testNetwork, Genesis: v.spec,
 		Engines: map[string]consensus.Engine{

@@ -199,7 +199,7 @@ func (n *Node) openStorage(ctx context.Context, engines map[string]consensus.Eng
 		Logger:      logger.With("part", "log"),
 		Registerer:  n.registry,
 		OnFatal:     n.opts.Fatal,
-		OnDiverged:  func(err error) { n.fail(advise(err)) },
+		OnHalt:      func(err error) { n.fail(advise(err)) },
 	}
 	n.logPeers(&opts)
 	n.log, err = consensus.Open(ctx, opts)
