@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/stretchr/testify/require"
@@ -203,17 +204,19 @@ func checkTail(tb TB, h Harness) {
 				case <-stop:
 					return
 				default:
+					runtime.Gosched()
 				}
 			}
 		})
 	}
-	for i := range 50 {
+	n := 60 / h.members() // of appends, each followed by a question to every member's quorum
+	for i := range n {
 		_, o := w.append(i % h.members())
 		for m := range h.members() {
 			require.Greater(tb, w.tail(m).Offset, o)
 		}
 	}
-	require.Equal(tb, consensus.Tail{Offset: 50}, w.tail(0))
+	require.Equal(tb, consensus.Tail{Offset: consensus.Offset(n)}, w.tail(0))
 }
 
 func checkTrim(tb TB, h Harness) {

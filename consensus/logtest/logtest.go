@@ -1,6 +1,7 @@
 package logtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -36,6 +37,8 @@ type Harness struct {
 	// New makes a network of that many members, with what they share (a transport, keys). It is called once for each check, and cleans up through
 	// tb.Cleanup.
 	New func(tb TB, env Env) Cluster
+	// Patience is how long a check waits for what must come; an engine that never gets there fails the check instead of hanging it. 0 means 30 s.
+	Patience time.Duration
 	// RealDisk keeps the members' logs on the operating system's file system, in temporary folders. The checks that need a
 	// disk which can crash or rot are then left out.
 	RealDisk bool
@@ -118,8 +121,7 @@ func Run(t *testing.T, h Harness) {
 
 func (h Harness) members() int { return max(1, h.Members) }
 
-// patience is how long a check waits for what must come. An engine that never gets there fails the check instead of hanging it.
-const patience = 30 * time.Second
+func (h Harness) patience() time.Duration { return cmp.Or(h.Patience, 30*time.Second) }
 
 // dir is the log's directory on each member's disk.
 const dir = "node/log"
@@ -152,7 +154,7 @@ type world struct {
 // newDisks makes a world whose members are not open yet.
 func newDisks(tb TB, h Harness, window int) *world {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), h.patience())
 	tb.Cleanup(cancel)
 	w := &world{TB: tb, ctx: ctx, h: h, window: window}
 	w.rng = rand.New(rand.NewPCG(1, uint64(len(tb.Name()))))
