@@ -1,0 +1,147 @@
+package comet
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/prometheus/client_golang/prometheus"
+
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+
+	"ledgerd/consensus"
+)
+
+// report is what this member tells the others.
+func (l *Loglet) report(sealed bool) report {
+	return report{height: l.replica.Applied(), base: uint64(max(0, l.blocks.Base())), sealed: sealed}
+}
+
+// checkDrained looks whether every member has reported the Seal.
+func (l *Loglet) checkDrained() {
+	if !l.ready.Load() || !l.replica.Position().Sealed {
+		return
+	}
+	for _, m := range l.members {
+		if r, ok := l.gossip.heard(peerID(m)); !ok || !r.sealed {
+			return
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.drained:
+	default:
+		close(l.drained)
+	}
+}
+
+// accuse names the member that evidence is about.
+func (l *Loglet) accuse(m abci.Misbehavior) string {
+	who := fmt.Sprintf("validator %X", m.Validator.Address)
+	for _, member := range l.seg.Spec.Members {
+		if string(cmted25519.PubKey(member.ConsensusKey).Address()) == string(m.Validator.Address) {
+			who = fmt.Sprintf("member %d", member.ID)
+		}
+	}
+	text := fmt.Sprintf("%s: %v at height %d", who, m.Type, m.Height)
+	l.logger.Error("a member has broken the protocol: it has signed two things for one place", "offender", who, "kind", m.Type.String(), "height", m.Height)
+	return text
+}
+
+// connected returns how many of the members this node is connected to, itself included.
+func (l *Loglet) connected() int {
+	n := 1
+	for _, m := range l.members {
+		if l.peers.Peers().Has(peerID(m)) {
+			n++
+		}
+	}
+	return n
+}
+
+// Status is consensus.Loglet.Status.
+func (l *Loglet) Status() consensus.LogletStatus {
+	s := consensus.LogletStatus{Engine: Name, Epoch: l.seg.Epoch, State: consensus.StateOrdering, Detail: l.detail()}
+	l.mu.Lock()
+	stopped := l.mu.err
+	l.mu.Unlock()
+	tail, err := l.replica.Tail()
+	s.Tail, s.Sealed = tail.Offset, tail.Sealed
+	switch {
+	case errors.Is(stopped, consensus.ErrClosed), err != nil:
+		s.State = consensus.StateClosed
+	case stopped != nil:
+		s.State = consensus.StateFailed
+	case tail.Sealed:
+		s.State = consensus.StateSealed
+	case l.connected() < l.seg.Spec.Quorum():
+		s.State = consensus.StateElecting
+	}
+	return s
+}
+
+func (l *Loglet) detail() map[string]string {
+	round := l.consensus.GetRoundState()
+	l.mu.Lock()
+	queued, offender := len(l.mu.waiting), l.mu.offender
+	l.mu.Unlock()
+	pending, _ := l.evidence.PendingEvidence(-1)
+	d := map[string]string{
+		"height": strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.Round)),
+		"quorum": strconv.Itoa(l.seg.Spec.Quorum()), "queued": strconv.Itoa(queued), "pool": strconv.Itoa(l.pool.Size()),
+		"refused":  strconv.FormatUint(l.gossip.refusals(), 10),
+		"evidence": strconv.FormatUint(l.evident.Load()+uint64(len(pending)), 10),
+	}
+	if offender != "" {
+		d["offender"] = offender
+	}
+	d[memberKey(l.self)] = "height " + d["height"]
+	for _, m := range l.members {
+		d[memberKey(m)] = "missing"
+		if r, ok := l.gossip.heard(peerID(m)); ok && l.peers.Peers().Has(peerID(m)) {
+			d[memberKey(m)] = fmt.Sprintf("height %d", r.height)
+		}
+	}
+	return d
+}
+
+func memberKey(m consensus.Member) string { return "member." + strconv.FormatUint(m.ID, 10) }
+
+// Metrics are what the engine shows of itself. A nil one shows nothing.
+type Metrics struct {
+	height, round, connected, pool, evidence prometheus.Gauge
+}
+
+// NewMetrics registers the engine's metrics, once for all epochs.
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "ledgerd", Subsystem: "comet", Name: name, Help: help})
+	}
+	m := &Metrics{
+		height:    gauge("height", "Height of the last block applied, in the epoch that runs."),
+		round:     gauge("round", "Round at the height that is being agreed on. Above 0: a proposer is late, or votes are split."),
+		connected: gauge("connected_members", "Members that this node is connected to, itself included."),
+		pool:      gauge("pool_transactions", "Transactions that wait for a block."),
+		evidence:  gauge("evidence", "Pieces of evidence, committed and pending, that a member has signed two things for one place."),
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.height, m.round, m.connected, m.pool, m.evidence} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// observe sets the metrics from a loglet that runs.
+func (m *Metrics) observe(l *Loglet) {
+	if m == nil || !l.ready.Load() || l.replica.Position().Sealed {
+		return
+	}
+	pending, _ := l.evidence.PendingEvidence(-1)
+	m.height.Set(float64(l.replica.Applied()))
+	m.round.Set(float64(l.consensus.GetRoundState().Round))
+	m.connected.Set(float64(l.connected()))
+	m.pool.Set(float64(l.pool.Size()))
+	m.evidence.Set(float64(l.evident.Load() + uint64(len(pending))))
+}
