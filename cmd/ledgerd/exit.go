@@ -39,6 +39,7 @@ const (
 	exitPermission  exitCode = 77
 	exitMismatch    exitCode = 78
 	exitCutOff      exitCode = 79
+	exitEngine      exitCode = 80
 	exitKilled      exitCode = 130
 )
 
@@ -60,6 +61,8 @@ var exitCodes = []exitRow{
 	{exitDivergence, "a block that was executed again got another hash, or the members agree on another history than this node's",
 		"do not restart; keep the home, compare with other nodes, rebuild from the log", is(ledger.ErrDivergence, consensus.ErrDiverged)},
 	{exitStorage, "writing or syncing the data failed", "mend the disk (full? broken?), then restart", isStorage},
+	{exitEngine, "the engine that orders the log has stopped by itself; the message says why", "restart; if it ends so again, keep the home and compare with other nodes",
+		is(consensus.ErrEngineFailed)},
 	{exitData, "stored data, or a snapshot's, are corrupt; the message names the position", "do not restart; restore the home, or rebuild it from the log",
 		is(consensus.ErrCorrupt, ledger.ErrLogBehind, snapshot.ErrBad, ledger.ErrBadSnapshot)},
 	{exitMismatch, "the data belong to another chain than the genesis or the flags", "use the home that belongs to this genesis",

@@ -36,7 +36,7 @@ func (c console) keysNew() *cobra.Command {
 		Example: "  ledgerd keys new admin.key",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := home.NewNodeKey(args[0])
+			key, err := home.NewKey(args[0])
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func (c console) keysShow() *cobra.Command {
 		Example: "  ledgerd keys show ./node/node.key",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := home.ReadNodeKey(args[0])
+			key, err := home.ReadKey(args[0])
 			if err != nil {
 				return err
 			}
@@ -95,7 +95,7 @@ func (c console) runSign(file, keyFile, out string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	key, err := home.ReadNodeKey(keyFile)
+	key, err := home.ReadKey(keyFile)
 	if err != nil {
 		return err
 	}

@@ -248,7 +248,7 @@ from it, by how many entries each member is behind the one that has applied most
 				members := membersOf(s.Loglet.Detail)
 				printQuorum(t, s.Loglet.Detail, members)
 				t.Flush()
-				printMembers(w, s.Loglet.Detail["leader"], members)
+				printMembers(w, s.Loglet.Detail, members)
 			})
 		},
 	}
@@ -259,13 +259,15 @@ from it, by how many entries each member is behind the one that has applied most
 // memberState is what the asked node knows of a member.
 type memberState struct {
 	id      uint64
-	state   string        // "present"; "missing": not heard of for two election timeouts; "unknown": the leader could not be asked
+	state   string        // present; "missing": not heard of; "unknown": the leader could not be asked
 	applied uint64        // position of the engine
 	lag     uint64        // entries by which its application is behind its log
 	clock   time.Duration // ahead of the leader's
 }
 
-// membersOf reads the members out of a loglet's details, by id: "member.3" = "applied 17, lag 0, clock 1ms", or a word.
+const present = "present"
+
+// membersOf reads the members out of a loglet's details, by id: "member.3" = "applied 17, lag 0, clock 1ms", or "height 17", or a word.
 func membersOf(detail map[string]string) (members []memberState) {
 	for key, value := range detail {
 		number, ok := strings.CutPrefix(key, "member.")
@@ -275,9 +277,11 @@ func membersOf(detail map[string]string) (members []memberState) {
 		}
 		m := memberState{id: id, state: value}
 		var clock string
-		if _, err = fmt.Sscanf(value, "applied %d, lag %d, clock %s", &m.applied, &m.lag, &clock); err == nil {
-			m.state = "present"
+		if _, err = fmt.Sscanf(value, "applied %d, lag %d, clock %s", &m.applied, &m.lag, &clock); err == nil { // raft
+			m.state = present
 			m.clock, _ = time.ParseDuration(clock)
+		} else if _, err = fmt.Sscanf(value, "height %d", &m.applied); err == nil { // comet
+			m.state = present
 		}
 		members = append(members, m)
 	}
@@ -290,18 +294,18 @@ func printQuorum(w io.Writer, detail map[string]string, members []memberState) {
 	if len(members) == 0 {
 		return
 	}
-	leader := "none is known"
-	if id := detail["leader"]; id != "" && id != "0" {
-		leader = "member " + id
-		if detail["role"] == "leader" {
-			leader += " (this node)"
-		}
+	if proposer, ok := detail["proposer"]; ok {
+		fmt.Fprintf(w, "proposer\tmember %s, height %s, round %s\n", proposer, detail["height"], detail["round"])
+	} else {
+		fmt.Fprintf(w, "leader\t%s, term %s\n", leaderOf(detail), detail["term"])
+	}
+	if n := detail["evidence"]; n != "" && n != "0" {
+		fmt.Fprintf(w, "evidence\t%s; the last: %s\n", n, detail["offender"])
 	}
 	states := make(map[string][]string)
 	for _, m := range members {
 		states[m.state] = append(states[m.state], fmt.Sprint(m.id))
 	}
-	fmt.Fprintf(w, "leader\t%s, term %s\n", leader, detail["term"])
 	fmt.Fprintf(w, "quorum\t%s of %d", detail["quorum"], len(members))
 	for _, state := range slices.Sorted(maps.Keys(states)) { // missing, present, unknown
 		fmt.Fprintf(w, "; %s: %s", state, strings.Join(states[state], ", "))
@@ -309,11 +313,27 @@ func printQuorum(w io.Writer, detail map[string]string, members []memberState) {
 	fmt.Fprintln(w)
 }
 
+func leaderOf(detail map[string]string) string {
+	id := detail["leader"]
+	switch {
+	case id == "" || id == "0":
+		return "none is known"
+	case detail["role"] == "leader":
+		return "member " + id + " (this node)"
+	}
+	return "member " + id
+}
+
 // printMembers says who is behind and by how much.
-func printMembers(w io.Writer, leader string, members []memberState) {
+func printMembers(w io.Writer, detail map[string]string, members []memberState) {
 	if len(members) == 0 {
 		return
 	}
+	if _, ok := detail["proposer"]; ok {
+		printHeights(w, members)
+		return
+	}
+	leader := detail["leader"]
 	var first uint64 // the most that anybody has applied
 	for _, m := range members {
 		first = max(first, m.applied)
@@ -322,7 +342,7 @@ func printMembers(w io.Writer, leader string, members []memberState) {
 	fmt.Fprintf(t, "\nMEMBER\tSTATE\tBEHIND\tTO EXECUTE\tCLOCK\n")
 	for _, m := range members {
 		switch {
-		case m.state != "present":
+		case m.state != present:
 			fmt.Fprintf(t, "%d\t%s\t-\t-\t-\n", m.id, m.state)
 			continue
 		case fmt.Sprint(m.id) == leader:
@@ -331,6 +351,24 @@ func printMembers(w io.Writer, leader string, members []memberState) {
 			m.state = "follows"
 		}
 		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%v\n", m.id, m.state, first-m.applied, m.lag, m.clock)
+	}
+	t.Flush()
+}
+
+// printHeights says the same where nobody leads.
+func printHeights(w io.Writer, members []memberState) {
+	var first uint64
+	for _, m := range members {
+		first = max(first, m.applied)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\nMEMBER\tSTATE\tHEIGHT\tBEHIND\n")
+	for _, m := range members {
+		if m.state != present {
+			fmt.Fprintf(t, "%d\t%s\t-\t-\n", m.id, m.state)
+			continue
+		}
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\n", m.id, m.state, m.applied, first-m.applied)
 	}
 	t.Flush()
 }

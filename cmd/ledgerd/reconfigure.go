@@ -328,7 +328,7 @@ func (f *reconfigureFlags) sign(q consensus.Request) (signatures []consensus.Sig
 		return nil, err
 	}
 	for _, path := range f.keys {
-		key, err := home.ReadNodeKey(path)
+		key, err := home.ReadKey(path)
 		if err != nil {
 			return nil, err
 		}

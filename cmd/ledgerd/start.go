@@ -61,7 +61,7 @@ func loadHome(h home.Home, getenv func(string) string) (*config.Config, *genesis
 	}
 	// The key is not used by an engine without peers, but one that others can read is found now and not on the day
 	// when the node gets peers.
-	if _, err := home.ReadNodeKey(h.NodeKey()); err != nil {
+	if _, err := home.ReadKey(h.NodeKey()); err != nil {
 		return nil, nil, err
 	}
 	g, err := readGenesis(h.Genesis())

@@ -132,7 +132,7 @@ func (e *Engine) open(ctx context.Context, store *consensus.Store, seg consensus
 		}
 	}
 	e.forgetWALs(seg.Epoch)
-	if err := l.begin(replica); err != nil {
+	if err := l.begin(seg, replica); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	e.makeWay(seg.Epoch, l)
@@ -231,7 +231,7 @@ type Loglet struct {
 	node // CometBFT, and what it is given
 
 	opts    Options
-	seg     consensus.Segment
+	seg     consensus.Segment // its place in the log is not known while it is only prepared
 	store   *consensus.Store
 	replica *consensus.Replica // nil while it is only prepared
 	room    *consensus.Room

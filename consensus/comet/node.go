@@ -424,10 +424,10 @@ func (l *Loglet) acceptable(r consensus.Record) error {
 	return err
 }
 
-// begin starts the consensus. From now on this node votes.
-func (l *Loglet) begin(replica *consensus.Replica) (err error) {
+// begin starts the consensus of a segment whose place in the log is known. From now on this node votes.
+func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err error) {
 	n := &l.node
-	l.replica, n.app.replica = replica, replica
+	l.replica, n.app.replica, n.app.seg = replica, replica, seg
 	n.ready.Store(true)
 	sealed := replica.Position().Sealed
 	n.gossip.tell(l.report(sealed))

@@ -1,6 +1,7 @@
 package comet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -39,15 +40,20 @@ func (l *Loglet) checkDrained() {
 
 // accuse names the member that evidence is about.
 func (l *Loglet) accuse(m abci.Misbehavior) string {
-	who := fmt.Sprintf("validator %X", m.Validator.Address)
-	for _, member := range l.seg.Spec.Members {
-		if string(cmted25519.PubKey(member.ConsensusKey).Address()) == string(m.Validator.Address) {
-			who = fmt.Sprintf("member %d", member.ID)
-		}
-	}
+	who := "member " + l.memberAt(m.Validator.Address)
 	text := fmt.Sprintf("%s: %v at height %d", who, m.Type, m.Height)
 	l.logger.Error("a member has broken the protocol: it has signed two things for one place", "offender", who, "kind", m.Type.String(), "height", m.Height)
 	return text
+}
+
+// memberAt returns the id of the member whose validator has an address.
+func (l *Loglet) memberAt(address []byte) string {
+	for _, m := range l.seg.Spec.Members {
+		if bytes.Equal(cmted25519.PubKey(m.ConsensusKey).Address(), address) {
+			return strconv.FormatUint(m.ID, 10)
+		}
+	}
+	return fmt.Sprintf("%X", address)
 }
 
 // connected returns how many of the members this node is connected to, itself included.
@@ -89,7 +95,8 @@ func (l *Loglet) detail() map[string]string {
 	l.mu.Unlock()
 	pending, _ := l.evidence.PendingEvidence(-1)
 	d := map[string]string{
-		"height": strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.Round)),
+		"proposer": l.memberAt(round.Validators.GetProposer().Address),
+		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.Round)),
 		"quorum": strconv.Itoa(l.seg.Spec.Quorum()), "queued": strconv.Itoa(queued), "pool": strconv.Itoa(l.pool.Size()),
 		"refused":  strconv.FormatUint(l.gossip.refusals(), 10),
 		"evidence": strconv.FormatUint(l.evident.Load()+uint64(len(pending)), 10),

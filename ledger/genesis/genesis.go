@@ -33,6 +33,8 @@ const (
 	EngineLocal = "local"
 	// EngineRaft is the engine of a chain whose members trust each other.
 	EngineRaft = "raft"
+	// EngineComet is the engine of a chain whose members need not trust each other.
+	EngineComet = "comet"
 
 	// MinGasLimit is the least gas limit of a block: one transaction of the largest size that EIP-7825 allows must fit.
 	MinGasLimit = 1 << 24
@@ -292,11 +294,12 @@ func (s *Section) validate(bad func(format string, args ...any)) {
 // validateMembers checks what the engine of the first segment needs of its members. An engine that this package does not know
 // is left to whoever opens it; what holds for all of them is asked of consensus.
 func (s *Section) validateMembers(bad func(format string, args ...any)) {
+	several := s.Engine == EngineRaft || s.Engine == EngineComet
 	switch {
 	case s.Engine == EngineLocal && len(s.Members) > 1:
 		bad("ledgerd.members: %d, and the %s engine orders alone", len(s.Members), EngineLocal)
-	case s.Engine == EngineRaft && len(s.Members) == 0:
-		bad("ledgerd.members: none; the %s engine needs them named (`ledgerd testnet init` makes such a file)", EngineRaft)
+	case several && len(s.Members) == 0:
+		bad("ledgerd.members: none; the %s engine needs them named (`ledgerd testnet init` makes such a file)", s.Engine)
 	}
 	ids, keys, addresses := map[uint64]bool{}, map[string]bool{}, map[string]bool{}
 	for i, m := range s.Members {
@@ -310,7 +313,7 @@ func (s *Section) validateMembers(bad func(format string, args ...any)) {
 		if len(m.NodeKey) > 0 && keys[string(m.NodeKey)] {
 			bad("%s.nodeKey: %x is another member's", at, []byte(m.NodeKey))
 		}
-		if m.PeerAddress == "" && s.Engine == EngineRaft && len(s.Members) > 1 {
+		if m.PeerAddress == "" && several && len(s.Members) > 1 {
 			bad("%s.peerAddress: missing; the other members dial it", at)
 		}
 		if m.PeerAddress != "" && !isAddress(m.PeerAddress) {
@@ -319,8 +322,11 @@ func (s *Section) validateMembers(bad func(format string, args ...any)) {
 		if m.PeerAddress != "" && addresses[m.PeerAddress] {
 			bad("%s.peerAddress: %s is another member's", at, m.PeerAddress)
 		}
-		if n := len(m.CometAddresses); n != 0 && n != 2 {
+		if n := len(m.CometAddresses); n != 2 && (n != 0 || s.Engine == EngineComet) {
 			bad("%s.cometAddresses: %d, want 2, for even and for odd epochs", at, n)
+		}
+		if len(m.ConsensusKey) == 0 && s.Engine == EngineComet {
+			bad("%s.consensusKey: missing; `ledgerd keys show consensus.key` prints it", at)
 		}
 		ids[m.ID], keys[string(m.NodeKey)], addresses[m.PeerAddress] = true, true, true
 	}
@@ -371,6 +377,9 @@ func (g *Genesis) FixedBaseFee() *uint256.Int { return uint256.MustFromBig(g.Bas
 // Spec returns the configuration of the log's first segment.
 func (g *Genesis) Spec() consensus.Spec {
 	spec := consensus.Spec{Engine: g.Ledgerd.Engine, Threshold: g.Ledgerd.Threshold}
+	if g.Ledgerd.Engine == EngineComet {
+		spec.Faults = consensus.ByzantineFaults
+	}
 	for _, m := range g.Ledgerd.Members {
 		spec.Members = append(spec.Members, m.member())
 	}

@@ -80,7 +80,7 @@ func freePorts(t testing.TB, m testnet.Manifest) int {
 		m.BasePort = 12000 + 10*rand.IntN(1800)
 		free := true
 		for i := range m.All() {
-			for _, distance := range []int{0, testnet.PortPeer, testnet.PortMetrics} {
+			for _, distance := range []int{0, testnet.PortPeer, testnet.PortComet, testnet.PortComet + 1, testnet.PortMetrics} {
 				l, err := net.Listen("tcp", address(m.Port(i, distance)))
 				if err != nil {
 					free = false
@@ -208,7 +208,7 @@ func (c *cluster) target(who string) []*node {
 // logStatus is the answer of log_status, as far as it is looked at here.
 type logStatus struct {
 	Network, HeadHash string
-	Role              string
+	Engine, Role      string
 	Epoch             hexutil.Uint64
 	Loglet            struct {
 		State  string
@@ -226,7 +226,7 @@ func (n *node) status(ctx context.Context) (s logStatus, err error) {
 	return s, p.Client.Client().CallContext(ctx, &s, "log_status")
 }
 
-// leader returns the index of the node that leads; 0 if the engine knows no leader.
+// leader returns the index of the node that leads, or is to propose next; 0 if the engine knows no such.
 func (c *cluster) leader() int {
 	c.t.Helper()
 	leader := -1
@@ -235,6 +235,10 @@ func (c *cluster) leader() int {
 			s, err := n.status(c.t.Context())
 			if err != nil {
 				return err
+			}
+			if id, err := strconv.Atoi(s.Loglet.Detail["proposer"]); err == nil {
+				leader = id - 1
+				return nil
 			}
 			if s.Loglet.Detail["leader"] == "" { // an engine without one
 				leader = 0

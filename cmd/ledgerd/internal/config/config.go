@@ -54,9 +54,11 @@ type RPC struct {
 
 // Peer is the section of the listener for the other nodes of the network.
 type Peer struct {
-	Listen    string   // "" = the address that the network knows this node by
-	Observers []string // node keys
-	Bootstrap []string // KEY@HOST:PORT
+	Listen string // "" = the address that the network knows this node by
+	// CometListen are the addresses for CometBFT in even and in odd epochs; none = those that the network knows this node by.
+	CometListen []string
+	Observers   []string // node keys
+	Bootstrap   []string // KEY@HOST:PORT
 }
 
 // ObserverKeys are the keys of Observers. c must be valid.
@@ -228,6 +230,7 @@ func (c *Config) keys() []key {
 		{"rpc.log_results", &c.RPC.LogResults, "Logs that one eth_getLogs may return."},
 
 		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node. A node that is no member has no other."},
+		{"peer.comet_listen", &c.Peer.CometListen, "Addresses of the listeners for CometBFT, in even and in odd epochs; [] for those by which the members' list in the log names this node."},
 		{"peer.observers", &c.Peer.Observers, "Node keys, in hexadecimal, of nodes that are no members and may read the log through this one. Members need not be named."},
 		{"peer.bootstrap", &c.Peer.Bootstrap, "Nodes to ask, as \"KEY@HOST:PORT\", when those that this node knows from its log are gone. They may read the log through this one too."},
 
@@ -325,6 +328,14 @@ func (c *Config) Validate() error {
 		}
 		if c.Peer.Listen == c.RPC.Listen && !anyPort(c.RPC.Listen) {
 			bad("peer.listen", "%s is rpc.listen already; the two need a port each", c.Peer.Listen)
+		}
+	}
+	if n := len(c.Peer.CometListen); n != 0 && n != 2 {
+		bad("peer.comet_listen", "%d addresses, want 2, for even and for odd epochs, or none", n)
+	}
+	for _, address := range c.Peer.CometListen {
+		if _, err := reachable(address); err != nil { // as peer.listen
+			bad("peer.comet_listen", "%v", err)
 		}
 	}
 	c.validatePeers(bad)

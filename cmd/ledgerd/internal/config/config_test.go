@@ -154,7 +154,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 		case *[]string:
 			*p = map[string][]string{
 				"rpc.namespaces": {"eth"}, "rpc.cors": {"https://a.example", "http://b.example"}, "rpc.hosts": {"*"},
-				"peer.observers": {nodeKey}, "peer.bootstrap": {nodeKey + "@node.example.org:9000"},
+				"peer.comet_listen": {"0.0.0.0:4", "0.0.0.0:5"}, "peer.observers": {nodeKey}, "peer.bootstrap": {nodeKey + "@node.example.org:9000"},
 			}[k.name]
 			require.NotEmpty(t, *p, k.name)
 		default:

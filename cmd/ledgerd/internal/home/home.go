@@ -29,8 +29,10 @@ type Home string
 func (h Home) Config() string       { return filepath.Join(string(h), "config.toml") }
 func (h Home) Genesis() string      { return filepath.Join(string(h), "genesis.json") }
 func (h Home) NodeKey() string      { return filepath.Join(string(h), "node.key") }
+func (h Home) ConsensusKey() string { return filepath.Join(string(h), "consensus.key") }
 func (h Home) DataDir() string      { return filepath.Join(string(h), "data") }
 func (h Home) LogDir() string       { return filepath.Join(h.DataDir(), "log") }
+func (h Home) CometDir() string     { return filepath.Join(h.DataDir(), "comet") }
 func (h Home) StateDir() string     { return filepath.Join(h.DataDir(), "ledger") }
 func (h Home) SnapshotsDir() string { return filepath.Join(string(h), "snapshots") }
 
@@ -40,7 +42,7 @@ func (h Home) Exists() bool {
 	return err == nil
 }
 
-// Create makes the home, with a new node key unless one is there already. If the home exists it returns ErrExists; files that
+// Create makes the home, with a new node key and a new consensus key unless they are there already. If the home exists it returns ErrExists; files that
 // an interrupted Create left are kept, except that nothing of them counts until the genesis is there. prepare, if not nil, is
 // called just before that, with everything else in place; its error ends Create. After an interruption it is called again.
 func (h Home) Create(config, genesis []byte, prepare func() error) error {
@@ -63,9 +65,11 @@ func (h Home) Create(config, genesis []byte, prepare func() error) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(h.NodeKey()); errors.Is(err, fs.ErrNotExist) {
-		if _, err := NewNodeKey(h.NodeKey()); err != nil {
-			return err
+	for _, key := range []string{h.NodeKey(), h.ConsensusKey()} {
+		if _, err := os.Stat(key); errors.Is(err, fs.ErrNotExist) {
+			if _, err := NewKey(key); err != nil {
+				return err
+			}
 		}
 	}
 	if prepare != nil {

@@ -16,14 +16,14 @@ func TestCreateOnce(t *testing.T) {
 	require.False(t, h.Exists())
 	require.NoError(t, h.Create([]byte("config"), []byte("genesis"), nil))
 	require.True(t, h.Exists())
-	first, err := ReadNodeKey(h.NodeKey())
+	first, err := ReadKey(h.NodeKey())
 	require.NoError(t, err)
 
 	require.ErrorIs(t, h.Create([]byte("other"), []byte("other"), nil), ErrExists)
 	genesis, err := os.ReadFile(h.Genesis())
 	require.NoError(t, err)
 	require.Equal(t, "genesis", string(genesis))
-	again, err := ReadNodeKey(h.NodeKey())
+	again, err := ReadKey(h.NodeKey())
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 }
@@ -31,13 +31,13 @@ func TestCreateOnce(t *testing.T) {
 // TestCreateAfterCrash takes each prefix of what Create writes and creates again: the key that was there is kept.
 func TestCreateAfterCrash(t *testing.T) {
 	h := Home(t.TempDir())
-	key, err := NewNodeKey(h.NodeKey())
+	key, err := NewKey(h.NodeKey())
 	require.NoError(t, err)
 	require.False(t, h.Exists(), "without a genesis it is no home")
 	_, err = h.Open()
 	require.ErrorIs(t, err, ErrNotHome)
 	require.NoError(t, h.Create([]byte("config"), []byte("genesis"), nil))
-	kept, err := ReadNodeKey(h.NodeKey())
+	kept, err := ReadKey(h.NodeKey())
 	require.NoError(t, err)
 	require.Equal(t, key, kept)
 }
@@ -48,10 +48,10 @@ func TestCreatePrepares(t *testing.T) {
 	failed := errors.New("failed")
 	require.ErrorIs(t, h.Create(nil, nil, func() error { return failed }), failed)
 	require.False(t, h.Exists())
-	key, err := ReadNodeKey(h.NodeKey())
+	key, err := ReadKey(h.NodeKey())
 	require.NoError(t, err)
 	require.NoError(t, h.Create(nil, nil, func() error {
-		again, err := ReadNodeKey(h.NodeKey())
+		again, err := ReadKey(h.NodeKey())
 		require.Equal(t, key, again)
 		require.False(t, h.Exists())
 		return err
@@ -141,26 +141,26 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 // TestSecrets is invariant 3.
 func TestSecrets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.key")
-	key, err := NewNodeKey(path)
+	key, err := NewKey(path)
 	require.NoError(t, err)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
-	_, err = NewNodeKey(path)
+	_, err = NewKey(path)
 	require.ErrorIs(t, err, ErrCannotCreate)
-	again, err := ReadNodeKey(path)
+	again, err := ReadKey(path)
 	require.NoError(t, err)
 	require.Equal(t, key, again)
 
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o660, 0o644, 0o610} {
 		require.NoError(t, os.Chmod(path, mode))
-		_, err = ReadNodeKey(path)
+		_, err = ReadKey(path)
 		require.ErrorIs(t, err, ErrTooOpen, "mode %o", mode)
 		require.NotContains(t, err.Error(), "PRIVATE")
 	}
 	require.NoError(t, os.Chmod(path, 0o400))
-	_, err = ReadNodeKey(path)
+	_, err = ReadKey(path)
 	require.NoError(t, err)
 }
 
@@ -172,9 +172,9 @@ func TestBadSecrets(t *testing.T) {
 	}
 	for _, text := range []string{"", "key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
 		write(text)
-		_, err := ReadNodeKey(path)
+		_, err := ReadKey(path)
 		require.Error(t, err)
 	}
-	_, err := ReadNodeKey(path + "-nowhere")
+	_, err := ReadKey(path + "-nowhere")
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -40,9 +40,9 @@ func ReadSecret(path string) ([]byte, error) {
 	return data, nil
 }
 
-// NewNodeKey makes an ed25519 key and writes it to a file that must not exist: PKCS #8 in PEM, as `openssl genpkey
+// NewKey makes an ed25519 key and writes it to a file that must not exist: PKCS #8 in PEM, as `openssl genpkey
 // -algorithm ed25519` does.
-func NewNodeKey(path string) (ed25519.PrivateKey, error) {
+func NewKey(path string) (ed25519.PrivateKey, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w %s: a file of that name is there, and a key is never overwritten", ErrCannotCreate, path)
 	}
@@ -57,23 +57,23 @@ func NewNodeKey(path string) (ed25519.PrivateKey, error) {
 	return key, WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// ReadNodeKey reads what NewNodeKey wrote.
-func ReadNodeKey(path string) (ed25519.PrivateKey, error) {
+// ReadKey reads what NewKey wrote.
+func ReadKey(path string) (ed25519.PrivateKey, error) {
 	data, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("node key %s: no PEM block", path)
+		return nil, fmt.Errorf("key %s: no PEM block", path)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("node key %s: %w", path, err)
+		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
 	key, ok := parsed.(ed25519.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("node key %s: is a %T, not ed25519", path, parsed)
+		return nil, fmt.Errorf("key %s: is a %T, not ed25519", path, parsed)
 	}
 	return key, nil
 }

@@ -95,7 +95,7 @@ func Init(ctx context.Context, dir string, m testnet.Manifest) (*Network, error)
 
 // write makes the files in a folder that will be renamed to dir.
 func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network, error) {
-	admin, err := home.NewNodeKey(filepath.Join(aside, "admin.key"))
+	admin, err := home.NewKey(filepath.Join(aside, "admin.key"))
 	if err != nil {
 		return nil, err
 	}
@@ -110,15 +110,28 @@ func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network
 		if err := os.Mkdir(string(n.home), 0o755); err != nil {
 			return nil, err
 		}
-		key, err := home.NewNodeKey(n.home.NodeKey())
+		key, err := home.NewKey(n.home.NodeKey())
+		if err != nil {
+			return nil, err
+		}
+		votes, err := home.NewKey(n.home.ConsensusKey())
 		if err != nil {
 			return nil, err
 		}
 		n.peer = config.PeerAddress{Key: key.Public().(ed25519.PublicKey), Address: address(m.Port(i, testnet.PortPeer))}
+		n.member = genesis.Member{
+			NodeKey: genesis.HexKey(n.peer.Key), ConsensusKey: genesis.HexKey(votes.Public().(ed25519.PublicKey)), PeerAddress: n.peer.Address,
+			CometAddresses: []string{address(m.Port(i, testnet.PortComet)), address(m.Port(i, testnet.PortComet+1))},
+		}
 		if !n.observer {
-			members = append(members, genesis.Member{ID: uint64(i + 1), NodeKey: genesis.HexKey(n.peer.Key), PeerAddress: n.peer.Address})
+			member := n.member
+			member.ID = uint64(i + 1)
+			members = append(members, member)
 		}
 		nodes[i] = n
+	}
+	if err := writeMembers(filepath.Join(aside, "members.json"), nodes); err != nil {
+		return nil, err
 	}
 	if m.Engine == genesis.EngineLocal && m.All() == 1 {
 		members = nil // it has no peers, and would listen for none
@@ -147,6 +160,7 @@ func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network
 type made struct {
 	home     home.Home
 	peer     config.PeerAddress
+	member   genesis.Member // what it would be as one, without an id
 	observer bool
 }
 
@@ -215,6 +229,19 @@ func newGenesis(m testnet.Manifest, admin ed25519.PublicKey, accounts []common.A
 	}
 	g.Complete()
 	return g
+}
+
+// writeMembers writes all nodes, in their order, as a reconfiguration wants its members: whichever are to order are taken from there.
+func writeMembers(path string, nodes []made) error {
+	var all []genesis.Member
+	for _, n := range nodes {
+		all = append(all, n.member)
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return home.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 // writeAccounts makes accounts and the file with their keys.

@@ -36,7 +36,7 @@ func TestInit(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, n.Nodes, 3)
 
-	admin, err := home.ReadNodeKey(n.AdminKey)
+	admin, err := home.ReadKey(n.AdminKey)
 	require.NoError(t, err)
 	var accounts []Account
 	read(t, n.Accounts, &accounts)
@@ -60,7 +60,7 @@ func TestInit(t *testing.T) {
 		id, err := g.NetworkID()
 		require.NoError(t, err)
 		require.Equal(t, n.NetworkID, id, "one network")
-		key, err := home.ReadNodeKey(h.NodeKey())
+		key, err := home.ReadKey(h.NodeKey())
 		require.NoError(t, err)
 		member := g.Spec().Members[i]
 		require.Equal(t, uint64(i+1), member.ID)
@@ -103,7 +103,7 @@ func TestInitObservers(t *testing.T) {
 		g, err := genesis.Parse(text)
 		require.NoError(t, err)
 		require.Len(t, g.Spec().Members, 3)
-		key, err := home.ReadNodeKey(h.NodeKey())
+		key, err := home.ReadKey(h.NodeKey())
 		require.NoError(t, err)
 		require.Equal(t, made.NodeKey, hex.EncodeToString(key.Public().(ed25519.PublicKey)))
 		_, member := g.Spec().Member(key.Public().(ed25519.PublicKey))

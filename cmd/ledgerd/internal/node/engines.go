@@ -5,12 +5,14 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
 
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
+	"ledgerd/consensus/comet"
 	"ledgerd/consensus/local"
 	"ledgerd/consensus/observer"
 	"ledgerd/consensus/raft"
@@ -27,6 +29,7 @@ var (
 var faults = map[string]consensus.FaultModel{
 	local.Name: consensus.CrashFaults,
 	raft.Name:  consensus.CrashFaults,
+	comet.Name: consensus.ByzantineFaults,
 }
 
 // EngineNames are the words by which a genesis or a reconfiguration calls the engines of this program, sorted.
@@ -44,9 +47,49 @@ func knownEngine(engine string) error {
 }
 
 // engines are the consensus engines of this program on this node.
-func (n *Node) engines() map[string]consensus.Engine {
-	return map[string]consensus.Engine{local.Name: local.Engine(local.Options{}), raft.Name: raftEngine{n}}
+func (n *Node) engines() (map[string]consensus.Engine, error) {
+	all := map[string]consensus.Engine{local.Name: local.Engine(local.Options{}), raft.Name: raftEngine{n}}
+	if n.peers == nil {
+		all[comet.Name] = lacking{errNoPeers}
+		return all, nil
+	}
+	path := n.opts.Home.ConsensusKey()
+	key, err := home.ReadKey(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		all[comet.Name] = lacking{fmt.Errorf("%w: it has no consensus key; `ledgerd keys new %s` makes one", consensus.ErrNotMember, path)}
+		return all, nil
+	case err != nil:
+		return nil, err
+	}
+	metrics, err := comet.NewMetrics(n.registry)
+	if err != nil {
+		return nil, err
+	}
+	opts := comet.Options{NodeKey: n.peers.key, ConsensusKey: key, Dir: n.opts.Home.CometDir(), Metrics: metrics}
+	copy(opts.Listen[:], n.opts.Config.Peer.CometListen)
+	engine, err := comet.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(engine.Close)
+	all[comet.Name] = engine
+	return all, nil
 }
+
+// errNoPeers: a node without peers cannot order with others.
+var errNoPeers = fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", consensus.ErrNotMember)
+
+// lacking is an engine that this node has not all for. The error says what it lacks.
+type lacking struct{ err error }
+
+// Open implements consensus.Engine.
+func (l lacking) Open(context.Context, *consensus.Store, consensus.Segment) (consensus.Loglet, error) {
+	return nil, l.err
+}
+
+// Prepare implements consensus.Engine.
+func (l lacking) Prepare(context.Context, *consensus.Store, consensus.Segment) error { return l.err }
 
 // raftEngine is raft on this node. Who that is in a segment, the segment's members say.
 type raftEngine struct{ n *Node }
@@ -55,7 +98,7 @@ type raftEngine struct{ n *Node }
 func (e raftEngine) Open(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
 	n := e.n
 	if n.peers == nil {
-		return nil, fmt.Errorf("%w: the genesis names none, or the node has no home and so no key", consensus.ErrNotMember)
+		return nil, errNoPeers
 	}
 	self, err := memberOf(seg.Spec.Members, n.peers.publicKey())
 	if err != nil {
@@ -68,7 +111,7 @@ func (e raftEngine) Open(ctx context.Context, store *consensus.Store, seg consen
 // Prepare implements consensus.Engine.
 func (e raftEngine) Prepare(ctx context.Context, store *consensus.Store, next consensus.Segment) error {
 	if e.n.peers == nil {
-		return fmt.Errorf("%w: this node has no peers", consensus.ErrNotMember)
+		return errNoPeers
 	}
 	return raft.Engine(raft.Options{Transport: transport{e.n.peers.node}}).Prepare(ctx, store, next)
 }
@@ -114,10 +157,10 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 	if err := knownEngine(g.Ledgerd.Engine); err != nil {
 		return err
 	}
-	if g.Ledgerd.Engine != raft.Name {
+	if g.Ledgerd.Engine == local.Name {
 		return nil
 	}
-	key, err := home.ReadNodeKey(h.NodeKey())
+	key, err := home.ReadKey(h.NodeKey())
 	if err != nil {
 		return err
 	}
@@ -146,6 +189,9 @@ func Prepare(ctx context.Context, h home.Home, g *genesis.Genesis) error {
 // validSpec refuses what no member of this program could order, before anybody seals it.
 func validSpec(s consensus.Spec) error {
 	errs := []error{knownEngine(s.Engine), ledger.ValidateParams(s.Ledger)}
+	if s.Engine == comet.Name {
+		return errors.Join(append(errs, comet.Validate(s))...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
 		errs = append(errs, fmt.Errorf("%w: engine %s has no parameter %q", consensus.ErrInvalid, s.Engine, name))
 	}

@@ -100,7 +100,13 @@ type Node struct {
 func Open(ctx context.Context, opts Options) (*Node, error) {
 	opts.ensureDefaults()
 	n := newNode(opts)
-	openStorage := func(ctx context.Context) error { return n.openStorage(ctx, n.engines()) }
+	openStorage := func(ctx context.Context) error {
+		engines, err := n.engines()
+		if err != nil {
+			return err
+		}
+		return n.openStorage(ctx, engines)
+	}
 	for _, step := range []func(context.Context) error{n.place, n.openPeers, n.join, openStorage, n.openSnapshots, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())

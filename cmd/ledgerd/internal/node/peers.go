@@ -37,7 +37,7 @@ func (n *Node) openPeers(context.Context) error {
 	if n.opts.Home == "" || len(first.Members) == 0 {
 		return nil
 	}
-	key, err := home.ReadNodeKey(n.opts.Home.NodeKey())
+	key, err := home.ReadKey(n.opts.Home.NodeKey())
 	if err != nil {
 		return err
 	}

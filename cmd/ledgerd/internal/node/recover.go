@@ -51,7 +51,7 @@ func RecoveryStatus(ctx context.Context, opts Options, at []consensus.LSN) (s re
 	opts.ensureDefaults()
 	n := newNode(opts)
 	defer func() { err = errors.Join(err, n.Close()) }()
-	key, err := home.ReadNodeKey(opts.Home.NodeKey())
+	key, err := home.ReadKey(opts.Home.NodeKey())
 	if err != nil {
 		return s, err
 	}

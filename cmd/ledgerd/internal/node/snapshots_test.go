@@ -252,7 +252,7 @@ func TestRestoreLeavesNothing(t *testing.T) {
 func TestRestoredMemberDoesNotVote(t *testing.T) {
 	opts := options(t, "")
 	opts.Home = home.Home(filepath.Join(t.TempDir(), "member"))
-	key, err := home.NewNodeKey(makeDir(t, opts.Home))
+	key, err := home.NewKey(makeDir(t, opts.Home))
 	require.NoError(t, err)
 	opts.Genesis = genesis.Dev(1337, devkeys.Addresses())
 	opts.Genesis.Ledgerd.Engine = raft.Name
