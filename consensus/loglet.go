@@ -120,14 +120,11 @@ type Engine interface {
 	Prepare(ctx context.Context, store *Store, next Segment) error
 }
 
-// An Attester is an Engine whose order can be proven to those who do not trust the member that tells it.
+// An Attester is an Engine whose order can be proven to those who do not trust the member that tells it. How a proof is verified is the engine's to say.
 type Attester interface {
 	// Attest returns a proof of the log up to and including an LSN of a segment, made of what this node has stored of the segment. ErrUnwritten if it has
 	// nothing about that LSN: it did not order there, or has not come so far. ErrTrimmed if it has it no more.
 	Attest(store *Store, seg Segment, lsn LSN) ([]byte, error)
-	// Verify returns an ErrInvalid, with the reason, unless the proof shows that the segment's members ordered a log which has that digest at that LSN. A pure
-	// function.
-	Verify(seg Segment, lsn LSN, digest Digest, proof []byte) error
 }
 
 // An EngineFunc is the Open of an Engine that has nothing to prepare.

@@ -271,6 +271,28 @@ func (v *VirtualLog) waitFor(ctx context.Context, done func() bool) error {
 	return v.live()
 }
 
+// Attest returns a proof of the log up to and including an LSN, for nodes that do not trust this one; the engine of its segment says how it is verified
+// (Attester). ErrUnwritten if this node can prove nothing about that LSN, ErrTrimmed if it cannot any more, ErrInvalid if the engine has no proofs.
+func (v *VirtualLog) Attest(_ context.Context, lsn LSN) ([]byte, error) {
+	if err := v.live(); err != nil {
+		return nil, err
+	}
+	if lsn == 0 || lsn >= v.store.Next() {
+		return nil, fmt.Errorf("attest lsn %d: tail is %d: %w", lsn, v.store.Next(), ErrUnwritten)
+	}
+	at, _ := v.at(lsn)
+	if end, ended, err := v.store.SegmentEnd(at.seg.Epoch); err != nil {
+		return nil, err
+	} else if ended && end.Seal.LSN == lsn && len(end.Proof) > 0 {
+		return end.Proof, nil
+	}
+	a, ok := v.opts.Engines[at.seg.Spec.Engine].(Attester)
+	if !ok {
+		return nil, fmt.Errorf("attest lsn %d: %w: engine %q has no proofs", lsn, ErrInvalid, at.seg.Spec.Engine)
+	}
+	return a.Attest(v.store, at.seg, lsn)
+}
+
 // SegmentEnd returns how a segment of the chain ended; false if it did not, as far as this node knows.
 func (v *VirtualLog) SegmentEnd(_ context.Context, epoch Epoch) (SegmentEnd, bool, error) {
 	if err := v.live(); err != nil {

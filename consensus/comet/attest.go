@@ -43,8 +43,9 @@ func (*Engine) attest(s *consensus.Store, seg consensus.Segment, lsn consensus.L
 	return prove(blocks, height)
 }
 
-// Verify implements consensus.Attester.
-func (*Engine) Verify(seg consensus.Segment, lsn consensus.LSN, digest consensus.Digest, proof []byte) error {
+// Verify returns a consensus.ErrInvalid, with the reason, unless the proof shows that more than two thirds of the segment's members ordered a log which has that
+// digest at that LSN. A pure function.
+func Verify(seg consensus.Segment, lsn consensus.LSN, digest consensus.Digest, proof []byte) error {
 	p, err := decodeProof(proof)
 	if err != nil {
 		return err

@@ -31,8 +31,8 @@
 //
 // # What is verified, and what is trusted
 //
-// Digests chain: who gives entries that fit has the same log as this node up to them. That the members ordered them is for a proof of the engine to show, and
-// Raft has none: there an observer trusts the node that it follows, which TLS has identified. A false entry makes this node's log another one than the
+// Digests chain: who gives entries that fit has the same log as this node up to them. That the members ordered them is for a proof of the engine to show
+// (Options.Prove): where there is one, nothing is applied without it. Raft has none: there an observer trusts the node that it follows, which TLS has identified. A false entry makes this node's log another one than the
 // members'; from then on nobody who has theirs fits any more.
 //
 // So one node whose entries do not fit lies, or is damaged, and is left alone; but if the members who say so are too many for that (a majority of them, or

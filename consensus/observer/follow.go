@@ -125,7 +125,7 @@ func (l *Loglet) followOne(ctx context.Context, m consensus.Member, from consens
 	l.mu.Lock()
 	l.mu.source, l.mu.leave = m, leave
 	l.mu.Unlock()
-	err = l.opts.Peers.Follow(following, m, from, l.take)
+	err = l.opts.Peers.Follow(following, m, from, func(entries []consensus.Entry) error { return l.take(following, m, entries) })
 	l.mu.Lock()
 	l.mu.leave = nil
 	l.mu.Unlock()
@@ -135,15 +135,19 @@ func (l *Loglet) followOne(ctx context.Context, m consensus.Member, from consens
 	return following.Err() != nil, err
 }
 
-// take verifies entries and applies them.
-func (l *Loglet) take(entries []consensus.Entry) error {
+// take verifies entries that a node has sent, and applies them.
+func (l *Loglet) take(ctx context.Context, from consensus.Member, entries []consensus.Entry) error {
 	at := l.replica.Position()
 	if at.Sealed { // a recovery has ended the segment where this node stood
 		return errSealed
 	}
 	good, sealed, contradicts := l.verify(at, entries)
 	if len(good) > 0 {
-		if err := l.apply(good); err != nil {
+		proof, err := l.prove(ctx, from, good[len(good)-1])
+		if err != nil {
+			return err
+		}
+		if err := l.apply(good, proof); err != nil {
 			return err
 		}
 		l.progress()
@@ -192,11 +196,26 @@ func (l *Loglet) verify(at consensus.Position, entries []consensus.Entry) (good 
 	return entries, false, nil
 }
 
-// apply applies entries that continue the log, and makes sure that they became what they were.
-func (l *Loglet) apply(entries []consensus.Entry) error {
+// prove has it proven that the members ordered the log up to an entry, if that is asked for. The proof is nil if it is not.
+func (l *Loglet) prove(ctx context.Context, from consensus.Member, last consensus.Entry) ([]byte, error) {
+	if l.opts.Prove == nil {
+		return nil, nil
+	}
+	proof, err := l.opts.Prove(ctx, from, l.seg, last.LSN, last.Digest)
+	if errors.Is(err, consensus.ErrInvalid) {
+		l.logger.Warn("peer tells what it cannot prove", "member", from.ID, "lsn", uint64(last.LSN), "err", err)
+	}
+	if err != nil { // %v: an error of another node's log is never one of this loglet (invariant 5)
+		return nil, fmt.Errorf("lsn %d is not proven: %v", last.LSN, err)
+	}
+	return proof, nil
+}
+
+// apply applies entries that continue the log, with a proof of the last, and makes sure that they became what they were.
+func (l *Loglet) apply(entries []consensus.Entry, proof []byte) error {
 	last := entries[len(entries)-1]
 	// The engine's position is the LSN. Should this disk have ordered in the epoch before, it has a higher one, which must stay.
-	b := consensus.Batch{Applied: max(l.replica.Applied(), uint64(last.LSN)), Items: make([]consensus.Item, len(entries)), Sync: true, Observed: true}
+	b := consensus.Batch{Applied: max(l.replica.Applied(), uint64(last.LSN)), Items: make([]consensus.Item, len(entries)), Sync: true, Observed: true, Proof: proof}
 	for i, e := range entries {
 		b.Items[i] = consensus.Item{UnixMilli: e.UnixMilli, Record: e.Record}
 	}

@@ -34,6 +34,10 @@ type Peers interface {
 type Options struct {
 	Peers Peers // required
 
+	// Prove returns a proof that the segment's members ordered a log with that digest at an LSN, which it has from a node and has verified; an error if there is
+	// none. Nothing is applied that is not proven. nil: the node that is followed is trusted.
+	Prove func(ctx context.Context, from consensus.Member, seg consensus.Segment, lsn consensus.LSN, digest consensus.Digest) ([]byte, error)
+
 	// CheckInterval is how often the other nodes are asked how far they are: after that long an observer leaves a node that gives it nothing for one that
 	// is ahead. Default 2 s.
 	CheckInterval time.Duration

@@ -17,6 +17,7 @@ import (
 // What else it has is served too, if it is there, and answered with ErrNotServing if not:
 //
 //	SegmentEnd(ctx, consensus.Epoch) (consensus.SegmentEnd, bool, error)
+//	Attest(ctx, consensus.LSN) ([]byte, error)
 //	Prepare(ctx, consensus.Prepare) (consensus.Ready, error)
 //
 // Append and a consistent Tail are for nodes whose Status says that they order: one that observes passes on what its own applications append, and takes nothing
@@ -33,6 +34,9 @@ type Log interface {
 type (
 	ender interface {
 		SegmentEnd(ctx context.Context, epoch consensus.Epoch) (consensus.SegmentEnd, bool, error)
+	}
+	attester interface {
+		Attest(ctx context.Context, lsn consensus.LSN) ([]byte, error)
 	}
 	preparer interface {
 		Prepare(ctx context.Context, p consensus.Prepare) (consensus.Ready, error)
@@ -364,6 +368,23 @@ func (s logService) SegmentEnd(ctx context.Context, req *connect.Request[peerpb.
 		if err == nil && ended {
 			out.Ended, out.End = true, end.Encode()
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+// Attest implements peerpbconnect.LogHandler.
+func (s logService) Attest(ctx context.Context, req *connect.Request[peerpb.AttestRequest]) (*connect.Response[peerpb.AttestResponse], error) {
+	out := &peerpb.AttestResponse{}
+	err := s.node.use(ctx, func(ctx context.Context, log Log) (err error) {
+		a, ok := log.(attester)
+		if !ok {
+			return fmt.Errorf("%w: this node proves nothing", ErrNotServing)
+		}
+		out.Proof, err = a.Attest(ctx, consensus.LSN(req.Msg.GetLsn()))
 		return err
 	})
 	if err != nil {

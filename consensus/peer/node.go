@@ -30,6 +30,8 @@ type Options struct {
 
 	// Resolve returns the host:port at which a member is to be dialled. Default: its PeerAddress.
 	Resolve func(consensus.Member) string
+	// VerifyEnd returns what is wrong with what another node tells as a segment's end. Default: SegmentEnd.Verify, which asks for no proof of an engine.
+	VerifyEnd func(consensus.Segment, consensus.SegmentEnd) error
 
 	MaxFrameBytes int           // of one engine frame, the same on all nodes. Default 8 MiB
 	MaxQueueBytes int           // of the frames that wait for one peer; more are dropped. Default 64 MiB, not less than MaxFrameBytes
@@ -54,6 +56,9 @@ type Options struct {
 func (o *Options) EnsureDefaults() {
 	if o.Resolve == nil {
 		o.Resolve = func(m consensus.Member) string { return m.PeerAddress }
+	}
+	if o.VerifyEnd == nil {
+		o.VerifyEnd = func(seg consensus.Segment, end consensus.SegmentEnd) error { return end.Verify(seg) }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -32,7 +32,7 @@ func (n *Node) Peers(known func() []consensus.Member) *Peers {
 const maxAsked = 16
 
 // SegmentEnd asks the members of a segment, and whoever else is known, all at once, whether the segment has ended. The first who knows an end that satisfies
-// SegmentEnd.Verify is believed. ok is false if nobody who answered knows of one; the answers that are there when ctx ends count. It is an error, an
+// Options.VerifyEnd is believed. ok is false if nobody who answered knows of one; the answers that are there when ctx ends count. It is an error, an
 // ErrNotServing, if nobody answered.
 func (p *Peers) SegmentEnd(ctx context.Context, seg consensus.Segment) (end consensus.SegmentEnd, ok bool, err error) {
 	asking, enough := context.WithCancel(ctx)
@@ -47,7 +47,7 @@ func (p *Peers) SegmentEnd(ctx context.Context, seg consensus.Segment) (end cons
 		var told consensus.SegmentEnd
 		if resp.Msg.GetEnded() {
 			if told, err = consensus.DecodeSegmentEnd(resp.Msg.GetEnd()); err == nil {
-				err = told.Verify(seg)
+				err = p.client.node.opts.VerifyEnd(seg, told)
 			}
 			if err != nil {
 				return nonsense(err)
@@ -66,6 +66,23 @@ func (p *Peers) SegmentEnd(ctx context.Context, seg consensus.Segment) (end cons
 		return consensus.SegmentEnd{}, false, fmt.Errorf("end of epoch %d: %w", seg.Epoch, errors.Join(append(errs, ctx.Err())...))
 	}
 	return end, ok, nil
+}
+
+// Attest asks one node for a proof of the log up to an LSN (consensus.Attester), which is for the caller to verify.
+func (p *Peers) Attest(ctx context.Context, m consensus.Member, lsn consensus.LSN) (proof []byte, err error) {
+	if err = p.other(m); err == nil {
+		err = p.client.attempt(ctx, m, p.client.node.opts.CallTimeout, func(ctx context.Context, log peerpbconnect.LogClient) error {
+			resp, err := log.Attest(ctx, connect.NewRequest(&peerpb.AttestRequest{Lsn: uint64(lsn)}))
+			if err == nil {
+				proof = resp.Msg.GetProof()
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("proof of lsn %d: %w", lsn, err)
+	}
+	return proof, nil
 }
 
 // Prepare asks a member of the next segment to get ready, and returns what it states, which is about p and signed with the member's node key. It takes as

@@ -111,7 +111,7 @@ func (x Failure_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Failure_Kind.Descriptor instead.
 func (Failure_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24, 0}
+	return file_peer_proto_rawDescGZIP(), []int{26, 0}
 }
 
 // Frames are the frames that were waiting when the sender had a turn, in the order in which they were sent.
@@ -1024,6 +1024,94 @@ func (x *SegmentEndResponse) GetEnd() []byte {
 	return nil
 }
 
+type AttestRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lsn           uint64                 `protobuf:"fixed64,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestRequest) Reset() {
+	*x = AttestRequest{}
+	mi := &file_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestRequest) ProtoMessage() {}
+
+func (x *AttestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
+func (*AttestRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AttestRequest) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+type AttestResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"` // package consensus, Attester
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestResponse) Reset() {
+	*x = AttestResponse{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestResponse) ProtoMessage() {}
+
+func (x *AttestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestResponse.ProtoReflect.Descriptor instead.
+func (*AttestResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AttestResponse) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 type PrepareRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prepare       []byte                 `protobuf:"bytes,1,opt,name=prepare,proto3" json:"prepare,omitempty"` // package consensus, prepare
@@ -1033,7 +1121,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1133,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1146,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PrepareRequest) GetPrepare() []byte {
@@ -1077,7 +1165,7 @@ type PrepareResponse struct {
 
 func (x *PrepareResponse) Reset() {
 	*x = PrepareResponse{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1177,7 @@ func (x *PrepareResponse) String() string {
 func (*PrepareResponse) ProtoMessage() {}
 
 func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1190,7 @@ func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
 func (*PrepareResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PrepareResponse) GetReady() []byte {
@@ -1120,7 +1208,7 @@ type SnapshotsRequest struct {
 
 func (x *SnapshotsRequest) Reset() {
 	*x = SnapshotsRequest{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1220,7 @@ func (x *SnapshotsRequest) String() string {
 func (*SnapshotsRequest) ProtoMessage() {}
 
 func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1233,7 @@ func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 type SnapshotsResponse struct {
@@ -1157,7 +1245,7 @@ type SnapshotsResponse struct {
 
 func (x *SnapshotsResponse) Reset() {
 	*x = SnapshotsResponse{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1257,7 @@ func (x *SnapshotsResponse) String() string {
 func (*SnapshotsResponse) ProtoMessage() {}
 
 func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1270,7 @@ func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1203,7 +1291,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1303,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1316,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Snapshot) GetLsn() uint64 {
@@ -1263,7 +1351,7 @@ type SnapshotChunkRequest struct {
 
 func (x *SnapshotChunkRequest) Reset() {
 	*x = SnapshotChunkRequest{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1363,7 @@ func (x *SnapshotChunkRequest) String() string {
 func (*SnapshotChunkRequest) ProtoMessage() {}
 
 func (x *SnapshotChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1376,7 @@ func (x *SnapshotChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunkRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotChunkRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotChunkRequest) GetLsn() uint64 {
@@ -1321,7 +1409,7 @@ type SnapshotChunkResponse struct {
 
 func (x *SnapshotChunkResponse) Reset() {
 	*x = SnapshotChunkResponse{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1421,7 @@ func (x *SnapshotChunkResponse) String() string {
 func (*SnapshotChunkResponse) ProtoMessage() {}
 
 func (x *SnapshotChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1434,7 @@ func (x *SnapshotChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunkResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotChunkResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SnapshotChunkResponse) GetData() []byte {
@@ -1367,7 +1455,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1467,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1480,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetKinds() []Failure_Kind {
@@ -1478,7 +1566,11 @@ const file_peer_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x06R\x05epoch\"<\n" +
 	"\x12SegmentEndResponse\x12\x14\n" +
 	"\x05ended\x18\x01 \x01(\bR\x05ended\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\fR\x03end\"*\n" +
+	"\x03end\x18\x02 \x01(\fR\x03end\"!\n" +
+	"\rAttestRequest\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x06R\x03lsn\"&\n" +
+	"\x0eAttestResponse\x12\x14\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof\"*\n" +
 	"\x0ePrepareRequest\x12\x18\n" +
 	"\aprepare\x18\x01 \x01(\fR\aprepare\"'\n" +
 	"\x0fPrepareResponse\x12\x14\n" +
@@ -1518,7 +1610,7 @@ const file_peer_proto_rawDesc = "" +
 	"\rKIND_DIVERGED\x10\x0e\x12\x14\n" +
 	"\x10KIND_NO_SNAPSHOT\x10\x0f2F\n" +
 	"\x06Engine\x12<\n" +
-	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\x90\x06\n" +
+	"\x05Carry\x12\x17.ledgerd.peer.v1.Frames\x1a\x16.ledgerd.peer.v1.Ready(\x010\x012\xdb\x06\n" +
 	"\x03Log\x12I\n" +
 	"\x06Append\x12\x1e.ledgerd.peer.v1.AppendRequest\x1a\x1f.ledgerd.peer.v1.AppendResponse\x12>\n" +
 	"\x04Read\x12\x1c.ledgerd.peer.v1.ReadRequest\x1a\x18.ledgerd.peer.v1.Entries\x12D\n" +
@@ -1527,7 +1619,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x06Status\x12\x1e.ledgerd.peer.v1.StatusRequest\x1a\x1f.ledgerd.peer.v1.StatusResponse\x12O\n" +
 	"\bSegments\x12 .ledgerd.peer.v1.SegmentsRequest\x1a!.ledgerd.peer.v1.SegmentsResponse\x12U\n" +
 	"\n" +
-	"SegmentEnd\x12\".ledgerd.peer.v1.SegmentEndRequest\x1a#.ledgerd.peer.v1.SegmentEndResponse\x12L\n" +
+	"SegmentEnd\x12\".ledgerd.peer.v1.SegmentEndRequest\x1a#.ledgerd.peer.v1.SegmentEndResponse\x12I\n" +
+	"\x06Attest\x12\x1e.ledgerd.peer.v1.AttestRequest\x1a\x1f.ledgerd.peer.v1.AttestResponse\x12L\n" +
 	"\aPrepare\x12\x1f.ledgerd.peer.v1.PrepareRequest\x1a .ledgerd.peer.v1.PrepareResponse\x12R\n" +
 	"\tSnapshots\x12!.ledgerd.peer.v1.SnapshotsRequest\x1a\".ledgerd.peer.v1.SnapshotsResponse\x12^\n" +
 	"\rSnapshotChunk\x12%.ledgerd.peer.v1.SnapshotChunkRequest\x1a&.ledgerd.peer.v1.SnapshotChunkResponseB\x1fZ\x1dledgerd/consensus/peer/peerpbb\x06proto3"
@@ -1545,7 +1638,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),             // 0: ledgerd.peer.v1.Failure.Kind
 	(*Frames)(nil),                // 1: ledgerd.peer.v1.Frames
@@ -1565,23 +1658,25 @@ var file_peer_proto_goTypes = []any{
 	(*SegmentsResponse)(nil),      // 15: ledgerd.peer.v1.SegmentsResponse
 	(*SegmentEndRequest)(nil),     // 16: ledgerd.peer.v1.SegmentEndRequest
 	(*SegmentEndResponse)(nil),    // 17: ledgerd.peer.v1.SegmentEndResponse
-	(*PrepareRequest)(nil),        // 18: ledgerd.peer.v1.PrepareRequest
-	(*PrepareResponse)(nil),       // 19: ledgerd.peer.v1.PrepareResponse
-	(*SnapshotsRequest)(nil),      // 20: ledgerd.peer.v1.SnapshotsRequest
-	(*SnapshotsResponse)(nil),     // 21: ledgerd.peer.v1.SnapshotsResponse
-	(*Snapshot)(nil),              // 22: ledgerd.peer.v1.Snapshot
-	(*SnapshotChunkRequest)(nil),  // 23: ledgerd.peer.v1.SnapshotChunkRequest
-	(*SnapshotChunkResponse)(nil), // 24: ledgerd.peer.v1.SnapshotChunkResponse
-	(*Failure)(nil),               // 25: ledgerd.peer.v1.Failure
-	nil,                           // 26: ledgerd.peer.v1.StatusResponse.DissentEntry
-	nil,                           // 27: ledgerd.peer.v1.LogletStatus.DetailEntry
+	(*AttestRequest)(nil),         // 18: ledgerd.peer.v1.AttestRequest
+	(*AttestResponse)(nil),        // 19: ledgerd.peer.v1.AttestResponse
+	(*PrepareRequest)(nil),        // 20: ledgerd.peer.v1.PrepareRequest
+	(*PrepareResponse)(nil),       // 21: ledgerd.peer.v1.PrepareResponse
+	(*SnapshotsRequest)(nil),      // 22: ledgerd.peer.v1.SnapshotsRequest
+	(*SnapshotsResponse)(nil),     // 23: ledgerd.peer.v1.SnapshotsResponse
+	(*Snapshot)(nil),              // 24: ledgerd.peer.v1.Snapshot
+	(*SnapshotChunkRequest)(nil),  // 25: ledgerd.peer.v1.SnapshotChunkRequest
+	(*SnapshotChunkResponse)(nil), // 26: ledgerd.peer.v1.SnapshotChunkResponse
+	(*Failure)(nil),               // 27: ledgerd.peer.v1.Failure
+	nil,                           // 28: ledgerd.peer.v1.StatusResponse.DissentEntry
+	nil,                           // 29: ledgerd.peer.v1.LogletStatus.DetailEntry
 }
 var file_peer_proto_depIdxs = []int32{
 	2,  // 0: ledgerd.peer.v1.Frames.frames:type_name -> ledgerd.peer.v1.Frame
 	13, // 1: ledgerd.peer.v1.StatusResponse.loglet:type_name -> ledgerd.peer.v1.LogletStatus
-	26, // 2: ledgerd.peer.v1.StatusResponse.dissent:type_name -> ledgerd.peer.v1.StatusResponse.DissentEntry
-	27, // 3: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
-	22, // 4: ledgerd.peer.v1.SnapshotsResponse.snapshots:type_name -> ledgerd.peer.v1.Snapshot
+	28, // 2: ledgerd.peer.v1.StatusResponse.dissent:type_name -> ledgerd.peer.v1.StatusResponse.DissentEntry
+	29, // 3: ledgerd.peer.v1.LogletStatus.detail:type_name -> ledgerd.peer.v1.LogletStatus.DetailEntry
+	24, // 4: ledgerd.peer.v1.SnapshotsResponse.snapshots:type_name -> ledgerd.peer.v1.Snapshot
 	0,  // 5: ledgerd.peer.v1.Failure.kinds:type_name -> ledgerd.peer.v1.Failure.Kind
 	1,  // 6: ledgerd.peer.v1.Engine.Carry:input_type -> ledgerd.peer.v1.Frames
 	4,  // 7: ledgerd.peer.v1.Log.Append:input_type -> ledgerd.peer.v1.AppendRequest
@@ -1591,22 +1686,24 @@ var file_peer_proto_depIdxs = []int32{
 	11, // 11: ledgerd.peer.v1.Log.Status:input_type -> ledgerd.peer.v1.StatusRequest
 	14, // 12: ledgerd.peer.v1.Log.Segments:input_type -> ledgerd.peer.v1.SegmentsRequest
 	16, // 13: ledgerd.peer.v1.Log.SegmentEnd:input_type -> ledgerd.peer.v1.SegmentEndRequest
-	18, // 14: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
-	20, // 15: ledgerd.peer.v1.Log.Snapshots:input_type -> ledgerd.peer.v1.SnapshotsRequest
-	23, // 16: ledgerd.peer.v1.Log.SnapshotChunk:input_type -> ledgerd.peer.v1.SnapshotChunkRequest
-	3,  // 17: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
-	5,  // 18: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
-	8,  // 19: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
-	8,  // 20: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
-	10, // 21: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
-	12, // 22: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
-	15, // 23: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
-	17, // 24: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
-	19, // 25: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
-	21, // 26: ledgerd.peer.v1.Log.Snapshots:output_type -> ledgerd.peer.v1.SnapshotsResponse
-	24, // 27: ledgerd.peer.v1.Log.SnapshotChunk:output_type -> ledgerd.peer.v1.SnapshotChunkResponse
-	17, // [17:28] is the sub-list for method output_type
-	6,  // [6:17] is the sub-list for method input_type
+	18, // 14: ledgerd.peer.v1.Log.Attest:input_type -> ledgerd.peer.v1.AttestRequest
+	20, // 15: ledgerd.peer.v1.Log.Prepare:input_type -> ledgerd.peer.v1.PrepareRequest
+	22, // 16: ledgerd.peer.v1.Log.Snapshots:input_type -> ledgerd.peer.v1.SnapshotsRequest
+	25, // 17: ledgerd.peer.v1.Log.SnapshotChunk:input_type -> ledgerd.peer.v1.SnapshotChunkRequest
+	3,  // 18: ledgerd.peer.v1.Engine.Carry:output_type -> ledgerd.peer.v1.Ready
+	5,  // 19: ledgerd.peer.v1.Log.Append:output_type -> ledgerd.peer.v1.AppendResponse
+	8,  // 20: ledgerd.peer.v1.Log.Read:output_type -> ledgerd.peer.v1.Entries
+	8,  // 21: ledgerd.peer.v1.Log.Follow:output_type -> ledgerd.peer.v1.Entries
+	10, // 22: ledgerd.peer.v1.Log.Tail:output_type -> ledgerd.peer.v1.TailResponse
+	12, // 23: ledgerd.peer.v1.Log.Status:output_type -> ledgerd.peer.v1.StatusResponse
+	15, // 24: ledgerd.peer.v1.Log.Segments:output_type -> ledgerd.peer.v1.SegmentsResponse
+	17, // 25: ledgerd.peer.v1.Log.SegmentEnd:output_type -> ledgerd.peer.v1.SegmentEndResponse
+	19, // 26: ledgerd.peer.v1.Log.Attest:output_type -> ledgerd.peer.v1.AttestResponse
+	21, // 27: ledgerd.peer.v1.Log.Prepare:output_type -> ledgerd.peer.v1.PrepareResponse
+	23, // 28: ledgerd.peer.v1.Log.Snapshots:output_type -> ledgerd.peer.v1.SnapshotsResponse
+	26, // 29: ledgerd.peer.v1.Log.SnapshotChunk:output_type -> ledgerd.peer.v1.SnapshotChunkResponse
+	18, // [18:30] is the sub-list for method output_type
+	6,  // [6:18] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -1623,7 +1720,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -198,7 +198,13 @@ func validSpec(s consensus.Spec) error {
 	return errors.Join(errs...)
 }
 
-// observer opens the loglet of a segment that this node does not order in.
+// observer opens the loglet of a segment that this node does not order in. Where the engine has proofs, it asks for them.
 func (n *Node) observer() consensus.Engine {
-	return observer.Engine(observer.Options{Peers: n.peers.all})
+	return consensus.EngineFunc(func(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+		opts := observer.Options{Peers: n.peers.all}
+		if seg.Spec.Engine == comet.Name {
+			opts.Prove = n.peers.prove
+		}
+		return observer.Engine(opts).Open(ctx, store, seg)
+	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
+	"ledgerd/consensus/comet"
 	"ledgerd/consensus/peer"
 	"ledgerd/consensus/raft"
 )
@@ -57,7 +58,7 @@ func (n *Node) openPeers(context.Context) error {
 	self, _ := first.Member(p.publicKey())
 	address := cmp.Or(n.opts.Config.Peer.Listen, self.PeerAddress, anyLoopback)
 	p.node, err = peer.Listen(peer.Options{
-		Key: key, Network: id, Roster: p.directory, Address: address,
+		Key: key, Network: id, Roster: p.directory, Address: address, VerifyEnd: verifyEnd,
 		Logger: n.opts.Logger.With("part", "peer"), Registerer: n.registry,
 	})
 	if err != nil {
@@ -79,6 +80,24 @@ func (p *peers) publicKey() ed25519.PublicKey { return p.key.Public().(ed25519.P
 func (p *peers) follow(chain, prepared []consensus.Segment) {
 	p.chain.Store(&chain)
 	p.directory.Set(peer.View{Segments: chain, Prepared: prepared, Observers: p.observers})
+}
+
+// prove asks a node for CometBFT's proof of the log at an LSN, and verifies it.
+func (p *peers) prove(ctx context.Context, from consensus.Member, seg consensus.Segment, lsn consensus.LSN, digest consensus.Digest) ([]byte, error) {
+	proof, err := p.all.Attest(ctx, from, lsn)
+	if err != nil {
+		return nil, err
+	}
+	return proof, comet.Verify(seg, lsn, digest, proof)
+}
+
+// verifyEnd returns what is wrong with what another node tells as a segment's end: the administrators must have signed it, and if the members of the segment may
+// lie, more than two thirds of them must have ordered it. A recovery has the signatures alone.
+func verifyEnd(seg consensus.Segment, end consensus.SegmentEnd) error {
+	if err := end.Verify(seg); err != nil || end.Recovery != nil || seg.Spec.Engine != comet.Name {
+		return err
+	}
+	return comet.Verify(seg, end.Seal.LSN, end.Seal.Digest, end.Proof)
 }
 
 // known are the nodes that may be asked: the members of the newest segment, those of the segments before it, and those that the configuration names.

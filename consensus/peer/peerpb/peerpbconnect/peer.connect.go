@@ -56,6 +56,8 @@ const (
 	LogSegmentsProcedure = "/ledgerd.peer.v1.Log/Segments"
 	// LogSegmentEndProcedure is the fully-qualified name of the Log's SegmentEnd RPC.
 	LogSegmentEndProcedure = "/ledgerd.peer.v1.Log/SegmentEnd"
+	// LogAttestProcedure is the fully-qualified name of the Log's Attest RPC.
+	LogAttestProcedure = "/ledgerd.peer.v1.Log/Attest"
 	// LogPrepareProcedure is the fully-qualified name of the Log's Prepare RPC.
 	LogPrepareProcedure = "/ledgerd.peer.v1.Log/Prepare"
 	// LogSnapshotsProcedure is the fully-qualified name of the Log's Snapshots RPC.
@@ -152,6 +154,8 @@ type LogClient interface {
 	Segments(context.Context, *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error)
 	// SegmentEnd answers how a segment ended, if the called node knows that it has.
 	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
+	// Attest answers with a proof, of the segment's engine, of the log up to a position.
+	Attest(context.Context, *connect.Request[peerpb.AttestRequest]) (*connect.Response[peerpb.AttestResponse], error)
 	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
 	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
 	// Snapshots lists the snapshots that the called node has.
@@ -213,6 +217,12 @@ func NewLogClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 			connect.WithSchema(logMethods.ByName("SegmentEnd")),
 			connect.WithClientOptions(opts...),
 		),
+		attest: connect.NewClient[peerpb.AttestRequest, peerpb.AttestResponse](
+			httpClient,
+			baseURL+LogAttestProcedure,
+			connect.WithSchema(logMethods.ByName("Attest")),
+			connect.WithClientOptions(opts...),
+		),
 		prepare: connect.NewClient[peerpb.PrepareRequest, peerpb.PrepareResponse](
 			httpClient,
 			baseURL+LogPrepareProcedure,
@@ -243,6 +253,7 @@ type logClient struct {
 	status        *connect.Client[peerpb.StatusRequest, peerpb.StatusResponse]
 	segments      *connect.Client[peerpb.SegmentsRequest, peerpb.SegmentsResponse]
 	segmentEnd    *connect.Client[peerpb.SegmentEndRequest, peerpb.SegmentEndResponse]
+	attest        *connect.Client[peerpb.AttestRequest, peerpb.AttestResponse]
 	prepare       *connect.Client[peerpb.PrepareRequest, peerpb.PrepareResponse]
 	snapshots     *connect.Client[peerpb.SnapshotsRequest, peerpb.SnapshotsResponse]
 	snapshotChunk *connect.Client[peerpb.SnapshotChunkRequest, peerpb.SnapshotChunkResponse]
@@ -283,6 +294,11 @@ func (c *logClient) SegmentEnd(ctx context.Context, req *connect.Request[peerpb.
 	return c.segmentEnd.CallUnary(ctx, req)
 }
 
+// Attest calls ledgerd.peer.v1.Log.Attest.
+func (c *logClient) Attest(ctx context.Context, req *connect.Request[peerpb.AttestRequest]) (*connect.Response[peerpb.AttestResponse], error) {
+	return c.attest.CallUnary(ctx, req)
+}
+
 // Prepare calls ledgerd.peer.v1.Log.Prepare.
 func (c *logClient) Prepare(ctx context.Context, req *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
 	return c.prepare.CallUnary(ctx, req)
@@ -314,6 +330,8 @@ type LogHandler interface {
 	Segments(context.Context, *connect.Request[peerpb.SegmentsRequest]) (*connect.Response[peerpb.SegmentsResponse], error)
 	// SegmentEnd answers how a segment ended, if the called node knows that it has.
 	SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error)
+	// Attest answers with a proof, of the segment's engine, of the log up to a position.
+	Attest(context.Context, *connect.Request[peerpb.AttestRequest]) (*connect.Response[peerpb.AttestResponse], error)
 	// Prepare makes the called node ready to order a segment that the administrators have asked for, and answers with its statement. Calling again is safe.
 	Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error)
 	// Snapshots lists the snapshots that the called node has.
@@ -371,6 +389,12 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 		connect.WithSchema(logMethods.ByName("SegmentEnd")),
 		connect.WithHandlerOptions(opts...),
 	)
+	logAttestHandler := connect.NewUnaryHandler(
+		LogAttestProcedure,
+		svc.Attest,
+		connect.WithSchema(logMethods.ByName("Attest")),
+		connect.WithHandlerOptions(opts...),
+	)
 	logPrepareHandler := connect.NewUnaryHandler(
 		LogPrepareProcedure,
 		svc.Prepare,
@@ -405,6 +429,8 @@ func NewLogHandler(svc LogHandler, opts ...connect.HandlerOption) (string, http.
 			logSegmentsHandler.ServeHTTP(w, r)
 		case LogSegmentEndProcedure:
 			logSegmentEndHandler.ServeHTTP(w, r)
+		case LogAttestProcedure:
+			logAttestHandler.ServeHTTP(w, r)
 		case LogPrepareProcedure:
 			logPrepareHandler.ServeHTTP(w, r)
 		case LogSnapshotsProcedure:
@@ -446,6 +472,10 @@ func (UnimplementedLogHandler) Segments(context.Context, *connect.Request[peerpb
 
 func (UnimplementedLogHandler) SegmentEnd(context.Context, *connect.Request[peerpb.SegmentEndRequest]) (*connect.Response[peerpb.SegmentEndResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.SegmentEnd is not implemented"))
+}
+
+func (UnimplementedLogHandler) Attest(context.Context, *connect.Request[peerpb.AttestRequest]) (*connect.Response[peerpb.AttestResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("ledgerd.peer.v1.Log.Attest is not implemented"))
 }
 
 func (UnimplementedLogHandler) Prepare(context.Context, *connect.Request[peerpb.PrepareRequest]) (*connect.Response[peerpb.PrepareResponse], error) {
