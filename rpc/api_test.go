@@ -460,6 +460,8 @@ func TestLogNamespace(t *testing.T) {
 	require.Len(t, segments, 2)
 	require.Equal(t, "0x5", segments[0]["end"])
 	require.Nil(t, segments[1]["end"])
+	require.Equal(t, "0xab", segments[0]["proof"])
+	require.Nil(t, segments[1]["proof"])
 	require.Equal(t, "raft", segments[1]["engine"])
 	require.Len(t, segments[1]["members"], 1)
 	require.Equal(t, "0x", segments[0]["ledger"])

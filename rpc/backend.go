@@ -75,6 +75,7 @@ type SharedLog interface {
 	Tail(ctx context.Context, c consensus.Consistency) (consensus.LSN, error)
 	Read(ctx context.Context, lo, hi consensus.LSN) ([]consensus.Entry, error)
 	Segments() []consensus.Segment
+	SegmentEnd(ctx context.Context, epoch consensus.Epoch) (consensus.SegmentEnd, bool, error)
 	Status() consensus.Status
 	Reconfigurer
 }

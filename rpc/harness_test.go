@@ -494,6 +494,10 @@ func (l fakeLog) Segments() []logconsensus.Segment {
 	}
 }
 
+func (l fakeLog) SegmentEnd(_ context.Context, epoch logconsensus.Epoch) (logconsensus.SegmentEnd, bool, error) {
+	return logconsensus.SegmentEnd{Proof: []byte{0xab}}, epoch == 1, nil
+}
+
 func (l fakeLog) Status() logconsensus.Status {
 	tail, _ := l.Tail(context.Background(), logconsensus.Fast)
 	return logconsensus.Status{

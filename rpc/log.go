@@ -110,6 +110,7 @@ type logSegment struct {
 	Admins             []hexutil.Bytes   `json:"admins"`
 	Threshold          int               `json:"threshold"`
 	Ledger             hexutil.Bytes     `json:"ledger"` // parameters of the ledger that change with this segment
+	Proof              *hexutil.Bytes    `json:"proof"`  // of the engine, that the members ordered the Seal; null if it has none, or there is no Seal yet
 }
 
 type logMember struct {
@@ -121,17 +122,25 @@ type logMember struct {
 }
 
 // Segments returns the chain of segments, oldest first.
-func (api *logAPI) Segments() []logSegment {
+func (api *logAPI) Segments(ctx context.Context) ([]logSegment, error) {
 	segments := api.log.Segments()
 	forms := make([]logSegment, len(segments))
 	for i, s := range segments {
 		forms[i] = newLogSegment(s)
-		if i > 0 {
-			end := forms[i].Base
-			forms[i-1].End = &end
+		if i == 0 {
+			continue
+		}
+		last, lsn := &forms[i-1], forms[i].Base
+		last.End = &lsn
+		end, ended, err := api.log.SegmentEnd(ctx, s.Epoch-1)
+		if err != nil {
+			return nil, logError(err)
+		}
+		if ended && len(end.Proof) > 0 {
+			last.Proof = (*hexutil.Bytes)(&end.Proof)
 		}
 	}
-	return forms
+	return forms, nil
 }
 
 func newLogSegment(s consensus.Segment) logSegment {
