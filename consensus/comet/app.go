@@ -34,6 +34,7 @@ type app struct {
 	now       func() time.Time
 	logger    *slog.Logger
 	committed func(block, []consensus.Verdict, []abci.Misbehavior) // what a block came to
+	lie       func(txs [][]byte) [][]byte                          // what a test proposes instead; nil: nothing
 
 	decided struct { // between FinalizeBlock and Commit
 		height      int64
@@ -79,7 +80,11 @@ func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 		return nil, err
 	}
 	a.pool.remove(bad...)
-	return &abci.ResponsePrepareProposal{Txs: append(out, good...)}, nil
+	out = append(out, good...)
+	if a.lie != nil {
+		out = a.lie(out)
+	}
+	return &abci.ResponsePrepareProposal{Txs: out}, nil
 }
 
 // choose returns those of the transactions that a block can hold, and the keys of those that none can.

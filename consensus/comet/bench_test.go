@@ -1,4 +1,4 @@
-package comet_test
+package comet
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/consensus"
-	"ledgerd/consensus/comet"
 )
 
 // BenchmarkAppend appends 1 KiB records on one disk, which the members share, as they share the processors. The metric p50-ms is what one append took at the
@@ -66,9 +65,6 @@ func benchmarkAppend(b *testing.B, members, appenders int) {
 // openBench opens a loglet on each member, without anything between them.
 func openBench(b *testing.B, members int) []consensus.Loglet {
 	town := newTown(b, members)
-	for i := range town.members {
-		town.members[i].CometAddresses = town.listen[i]
-	}
 	var loglets []consensus.Loglet
 	for i := range members {
 		store, err := consensus.OpenStore(context.Background(), consensus.StoreOptions{
@@ -76,7 +72,9 @@ func openBench(b *testing.B, members int) []consensus.Loglet {
 		})
 		require.NoError(b, err)
 		require.NoError(b, store.Vouch(1))
-		engine, err := comet.New(town.options(i))
+		opts := town.options(i)
+		opts.Address = nil
+		engine, err := New(opts)
 		require.NoError(b, err)
 		l, err := engine.Open(context.Background(), store, store.Segments()[0])
 		require.NoError(b, err)

@@ -38,6 +38,14 @@ type Options struct {
 	PrepareTimeout  time.Duration // after which what was prepared for an epoch that has not come is taken down. Default 2 min
 
 	Metrics *Metrics // nil: none
+
+	misdeeds misdeeds // of a member that lies, in tests
+}
+
+// misdeeds are where a test makes a member lie. A nil one is an honest member's.
+type misdeeds struct {
+	sign    func(l *Loglet, honest types.PrivValidator) types.PrivValidator
+	propose func(txs [][]byte) [][]byte
 }
 
 // EnsureDefaults fills in what is zero.

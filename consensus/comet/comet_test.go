@@ -1,13 +1,15 @@
-package comet_test
+package comet
 
 import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/consensus"
-	"ledgerd/consensus/comet"
 	"ledgerd/consensus/logtest"
 )
 
@@ -30,19 +31,21 @@ func publicKey(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25
 // A town is what some members share: their keys, addresses, and the lines between them, which can be frozen and cut.
 type town struct {
 	members []consensus.Member
-	listen  [][2]string // where each member really listens
 	dir     string
-	lines   []*line
+	lines   map[way]*line
 	frozen  sync.RWMutex // held by freeze
-	engines []*comet.Engine
+	engines []*Engine
 }
 
-// newTown makes so many members. Each is reached through a line for each of its two addresses.
+// A way leads from one member to another, in epochs of one parity.
+type way struct{ from, to, parity int }
+
+// newTown makes so many members. Each reaches each of the others through a line.
 func newTown(tb logtest.TB, members int) *town {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "comet-")
 	require.NoError(tb, err)
-	t := &town{dir: dir}
+	t := &town{dir: dir, lines: map[way]*line{}}
 	tb.Cleanup(func() {
 		for _, e := range t.engines {
 			_ = e.Close()
@@ -53,35 +56,43 @@ func newTown(tb logtest.TB, members int) *town {
 		_ = os.RemoveAll(dir)
 	})
 	for i := range members {
-		m := consensus.Member{ID: uint64(i) + 1, NodeKey: publicKey(key("node", i)), ConsensusKey: publicKey(key("votes", i))}
-		var listen [2]string
-		for parity := range 2 {
-			listen[parity] = freeAddress(tb)
-			l := newLine(tb, t, listen[parity])
-			t.lines, m.CometAddresses[parity] = append(t.lines, l), l.address()
+		t.members = append(t.members, consensus.Member{
+			ID: uint64(i) + 1, NodeKey: publicKey(key("node", i)), ConsensusKey: publicKey(key("votes", i)),
+			CometAddresses: [2]string{freeAddress(tb), freeAddress(tb)},
+		})
+		for from := range members {
+			for parity, to := range t.members[i].CometAddresses {
+				t.lines[way{from, i, parity}] = newLine(tb, t, to)
+			}
 		}
-		t.members, t.listen = append(t.members, m), append(t.listen, listen)
 	}
 	return t
 }
 
-// freeAddress returns a loopback address that nobody listens on.
+// freeAddress returns a loopback address that nobody listens on, below the range from which Linux takes the ports of clients: it may be used much later.
 func freeAddress(tb logtest.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(12000+rand.IntN(20000))))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	require.FailNow(tb, "no free port")
+	return ""
 }
 
 func (t *town) spec() consensus.Spec {
-	return consensus.Spec{Engine: comet.Name, Faults: consensus.ByzantineFaults, Members: t.members}
+	return consensus.Spec{Engine: Name, Faults: consensus.ByzantineFaults, Members: t.members}
 }
 
-func (t *town) options(member int) comet.Options {
-	return comet.Options{
-		NodeKey: key("node", member), ConsensusKey: key("votes", member), Listen: t.listen[member],
-		Dir: filepath.Join(t.dir, fmt.Sprint(member)),
+func (t *town) options(member int) Options {
+	return Options{
+		NodeKey: key("node", member), ConsensusKey: key("votes", member), Dir: filepath.Join(t.dir, fmt.Sprint(member)),
+		Address: func(m consensus.Member, parity int) string {
+			return t.lines[way{member, int(m.ID) - 1, parity}].address()
+		},
 	}
 }
 
@@ -91,11 +102,20 @@ func (t *town) freeze() (thaw func()) {
 	return t.frozen.Unlock
 }
 
+// isolate breaks all connections of a member, or lets them be made again.
+func (t *town) isolate(member int, cut bool) {
+	for w, l := range t.lines {
+		if w.from == member || w.to == member {
+			l.sever(cut)
+		}
+	}
+}
+
 // harness is that of the suite. Its specs name members without keys, since it seals with a spec that has none; the engine is told the town's.
 func harness(members int) logtest.Harness {
 	return logtest.Harness{Members: members, Patience: 2 * time.Minute, New: func(tb logtest.TB, env logtest.Env) logtest.Cluster {
 		t := newTown(tb, members)
-		spec := consensus.Spec{Engine: comet.Name, Faults: consensus.ByzantineFaults}
+		spec := consensus.Spec{Engine: Name, Faults: consensus.ByzantineFaults}
 		for i := range members {
 			spec.Members = append(spec.Members, consensus.Member{ID: uint64(i) + 1})
 		}
@@ -104,7 +124,7 @@ func harness(members int) logtest.Harness {
 			Engine: func(member int) consensus.Engine {
 				opts := t.options(member)
 				opts.Now = env.Now
-				e, err := comet.New(opts)
+				e, err := New(opts)
 				require.NoError(tb, err)
 				t.engines = append(t.engines, e)
 				return consensus.EngineFunc(func(ctx context.Context, store *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {

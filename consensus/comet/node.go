@@ -32,6 +32,7 @@ import (
 // here, or in the way.
 type node struct {
 	chainID string
+	wal     string // folder of its write-ahead log
 	self    consensus.Member
 	members []consensus.Member // the others
 
@@ -173,6 +174,7 @@ func (e *Engine) build(ctx context.Context, s *consensus.Store, seg consensus.Se
 			n.members = append(n.members, m)
 		}
 	}
+	n.wal = e.walDir(seg)
 	n.logger = s.Options().Logger.With("segment", uint64(seg.Epoch))
 	var down teardown
 	n.stop = sync.OnceFunc(down.run)
@@ -182,7 +184,7 @@ func (e *Engine) build(ctx context.Context, s *consensus.Store, seg consensus.Se
 		}
 	}()
 	down.add(func() { n.stopped.Store(true) }) // last of all
-	if err := l.assemble(ctx, e.walDir(seg), &down); err != nil {
+	if err := l.assemble(ctx, &down); err != nil {
 		return nil, err
 	}
 	return l, l.connect(e.opts.Listen[parity(seg.Epoch)], &down)
@@ -203,13 +205,13 @@ func (t *teardown) run() {
 }
 
 // assemble makes the parts, and replays to the replica what it has missed.
-func (l *Loglet) assemble(ctx context.Context, wal string, down *teardown) error {
+func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	n := &l.node
 	log := logger{n.logger, func(reason string) { n.failure.CompareAndSwap(nil, &reason) }}
-	if err := os.MkdirAll(wal, 0o700); err != nil {
+	if err := os.MkdirAll(n.wal, 0o700); err != nil {
 		return err
 	}
-	conf, err := settings(l.seg, filepath.Join(wal, "wal"))
+	conf, err := settings(l.seg, filepath.Join(n.wal, "wal"))
 	if err != nil {
 		return err
 	}
@@ -235,7 +237,7 @@ func (l *Loglet) assemble(ctx context.Context, wal string, down *teardown) error
 	n.gossip.reported = l.checkDrained
 	n.app = &app{
 		seg: l.seg, replica: l.replica, store: l.store, area: n.area, pool: n.pool, blocks: n.blocks, now: l.opts.Now, logger: n.logger,
-		committed: l.blockCommitted,
+		committed: l.blockCommitted, lie: l.opts.misdeeds.propose,
 	}
 	apps := newConns(n.app)
 	handshake := cs.NewHandshaker(n.states, state, n.blocks, doc)
@@ -264,6 +266,9 @@ func (l *Loglet) assemble(ctx context.Context, wal string, down *teardown) error
 		return err
 	}
 	n.consensus.SetPrivValidator(signer)
+	if lie := l.opts.misdeeds.sign; lie != nil {
+		n.consensus.SetPrivValidator(lie(l, signer))
+	}
 	n.reactor = cs.NewReactor(n.consensus, true)
 	n.reactor.SetLogger(log)
 	n.reactor.SetEventBus(n.bus)
@@ -475,10 +480,8 @@ func (l *Loglet) watch() {
 	l.stop(err)
 }
 
-// discard takes down what was only prepared.
+// discard takes down what was only prepared. What it leaves in the store, the next preparation removes.
 func (l *Loglet) discard() {
 	l.leave()
-	if l.node.area != nil {
-		l.wait.Wait()
-	}
+	_ = wipeWAL(l.node.wal)
 }

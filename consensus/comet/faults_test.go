@@ -1,0 +1,405 @@
+package comet
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+	cs "github.com/cometbft/cometbft/consensus"
+	"github.com/cometbft/cometbft/p2p"
+	cmtcons "github.com/cometbft/cometbft/proto/tendermint/consensus"
+	protomem "github.com/cometbft/cometbft/proto/tendermint/mempool"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+	"github.com/cometbft/cometbft/types"
+	"github.com/stretchr/testify/require"
+
+	"ledgerd/consensus"
+)
+
+// TestOneDown: three of four go on. The fourth has what it missed soon after it is back, however it was away.
+func TestOneDown(t *testing.T) {
+	c := startCluster(t, 4, nil)
+	c.append(0, 3)
+	c.stop(3)
+	stop := c.load(0, 1, 2)
+	c.eventually("three order", func() bool { return c.loglets[0].replica.Applied() > 20 })
+	c.start(3)
+	require.Positive(t, stop())
+	c.append(3, 1)
+	c.agree(3, 0, 1, 2)
+
+	c.town.isolate(2, true)
+	c.append(0, 10)
+	require.Equal(t, consensus.StateElecting, c.loglets[2].Status().State)
+	c.town.isolate(2, false)
+	c.append(2, 1)
+	c.agree(2, 0, 1, 3)
+}
+
+// TestNoQuorum: two of four order nothing, and say so; when a third is back they go on with what waited.
+func TestNoQuorum(t *testing.T) {
+	c := startCluster(t, 4, nil)
+	c.append(0, 1)
+	c.stop(2)
+	c.stop(3)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := c.loglets[0].Append(c.ctx, c.record())
+		waiting <- err
+	}()
+	c.eventually("they know", func() bool { return c.loglets[0].Status().State == consensus.StateElecting })
+	require.Equal(t, "missing", c.loglets[0].Status().Detail["member.3"])
+	select {
+	case err := <-waiting:
+		t.Fatalf("two of four have ordered: %v", err)
+	default:
+	}
+	c.start(2)
+	require.NoError(t, <-waiting)
+	c.start(3)
+	c.append(3, 1)
+	c.agree(0, 1, 2, 3)
+}
+
+// TestFarBehind: a member that was away for many blocks catches up. The test logs how fast.
+func TestFarBehind(t *testing.T) {
+	c := startCluster(t, 4, nil)
+	c.append(0, 1)
+	c.stop(3)
+	c.append(0, 100)
+	behind := c.loglets[0].replica.Applied()
+	c.start(3)
+	begun := time.Now()
+	c.eventually("it has caught up", func() bool { return c.loglets[3].replica.Applied() >= behind })
+	t.Logf("%d blocks in %v", behind, time.Since(begun).Round(time.Millisecond))
+	c.agree(3, 0)
+}
+
+// TestAllRestart: what all of them had is there, and goes on, when all were stopped at once.
+func TestAllRestart(t *testing.T) {
+	c := startCluster(t, 4, nil)
+	for range 3 {
+		c.append(1, 5)
+		for i := range 4 {
+			c.stop(i)
+		}
+		c.start(0, 1, 2, 3)
+	}
+	c.append(2, 1)
+	require.Len(t, c.agree(0, 1, 2, 3), 16)
+}
+
+// TestClock: the proposers' clocks stamp the records, and the log's own clock goes neither back nor, by a member whose clock is far ahead, ahead of the others'.
+func TestClock(t *testing.T) {
+	var ahead [4]atomic.Int64
+	c := startCluster(t, 4, func(i int, o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead[i].Load())) }
+	})
+	c.append(0, 4)
+	ahead[1].Store(int64(time.Hour)) // more than the others accept: its proposals are refused, and the next one's turn comes
+	c.append(0, 8)
+	entries := c.agree(0, 1, 2, 3)
+	for _, e := range entries {
+		require.Less(t, time.UnixMilli(int64(e.UnixMilli)), time.Now().Add(maxClockAhead))
+	}
+	ahead[1].Store(0)
+	// All clocks are set back: the log's stands still.
+	for i := range ahead {
+		ahead[i].Store(int64(-time.Hour))
+	}
+	c.append(2, 4)
+	entries = c.agree(0, 1, 2, 3)
+	for i := 1; i < len(entries); i++ {
+		require.GreaterOrEqual(t, entries[i].UnixMilli, entries[i-1].UnixMilli)
+	}
+}
+
+// TestProposals: what ProcessProposal accepts is what an honest proposer makes, and nothing else; the verdict changes with the wall clock from bad to good only.
+func TestProposals(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1_700_000_000_000)
+	c := startCluster(t, 1, func(_ int, o *Options) { o.Now = func() time.Time { return time.UnixMilli(now.Load()) } })
+	c.append(0, 3)
+	l := c.loglets[0]
+	at := l.replica.Position()
+	good := head{unixMilli: uint64(now.Load()), next: at.Next, digest: at.Digest}
+	with := func(change func(h *head), txs ...[]byte) [][]byte {
+		h := good
+		if change != nil {
+			change(&h)
+		}
+		return append([][]byte{h.encode()}, txs...)
+	}
+	fresh := func(n uint64) []byte { return encodeRecord(record(1000 + n)) }
+	unsigned := consensus.Seal{Request: consensus.Request{Epoch: 2, NotAfter: 100, Spec: consensus.Spec{Engine: Name}}}.Record()
+	for name, tt := range map[string]struct {
+		txs [][]byte
+		ok  bool
+	}{
+		"a head alone":               {with(nil), true},
+		"records and barriers":       {with(nil, fresh(1), nonce{1}.encode(), fresh(2)), true},
+		"nothing":                    {nil, false},
+		"no head":                    {[][]byte{fresh(1)}, false},
+		"another lsn":                {with(func(h *head) { h.next++ }, fresh(1)), false},
+		"another digest":             {with(func(h *head) { h.digest[0]++ }, fresh(1)), false},
+		"a clock a little ahead":     {with(func(h *head) { h.unixMilli += 14_000 }, fresh(1)), true},
+		"a clock far ahead":          {with(func(h *head) { h.unixMilli += 16_000 }, fresh(1)), false},
+		"a clock behind the log's":   {with(func(h *head) { h.unixMilli = at.UnixMilli - 1 }, fresh(1)), false},
+		"the same record twice":      {with(nil, fresh(1), fresh(1)), false},
+		"a record of the log":        {with(nil, encodeRecord(record(1))), false},
+		"an unsigned Seal":           {with(nil, encodeRecord(unsigned)), false},
+		"a second Base":              {with(nil, encodeRecord(consensus.BaseRecord(l.replica.Segment()))), false},
+		"junk":                       {with(nil, fresh(1), []byte("junk")), false},
+		"a record of no valid app":   {with(nil, encodeRecord(consensus.Record{App: "NO", ID: consensus.RecordID{Session: 1}})), false},
+		"a record without an id":     {with(nil, encodeRecord(consensus.Record{App: "test"})), false},
+		"a claim that nobody made":   {with(nil, encodeRecord(consensus.Record{App: consensus.AppLog, ID: consensus.RecordID{Session: 9}, Payload: []byte{3, 1}})), false},
+		"a transaction of two heads": {with(nil, good.encode()), false},
+	} {
+		require.Equal(t, tt.ok, l.app.judge(tt.txs) == nil, name)
+	}
+	early := with(func(h *head) { h.unixMilli += 3_600_000 }, fresh(1))
+	require.Error(t, l.app.judge(early))
+	now.Add(3_600_000) // an hour's pause: what was good is good, what was too early is good now
+	require.NoError(t, l.app.judge(early))
+	require.NoError(t, l.app.judge(with(nil, fresh(1))))
+}
+
+// TestProposerIsHonest: whatever lies in the pool, what this node proposes is what it would accept.
+func TestProposerIsHonest(t *testing.T) {
+	c := startCluster(t, 1, nil)
+	c.append(0, 5)
+	l := c.loglets[0]
+	expired := consensus.Seal{Request: consensus.Request{Epoch: 2, Spec: consensus.Spec{Engine: Name}}}.Record()
+	pool := [][]byte{
+		encodeRecord(record(1)), []byte("junk"), encodeRecord(record(100)), encodeRecord(record(100)), nonce{1}.encode(), encodeRecord(expired),
+		encodeRecord(consensus.BaseRecord(l.replica.Segment())), head{}.encode(), encodeRecord(record(101)),
+		encodeRecord(consensus.Record{App: "test", ID: record(101).ID, Payload: []byte("the id is taken by then")}),
+	}
+	at := l.replica.Position()
+	h := head{unixMilli: at.UnixMilli, next: at.Next, digest: at.Digest}
+	chosen, bad, err := l.app.choose(h, pool, 1<<20)
+	require.NoError(t, err)
+	require.NoError(t, l.app.judge(append([][]byte{h.encode()}, chosen...)))
+	require.Len(t, chosen, 3)
+	require.Len(t, bad, 7)
+	few, _, err := l.app.choose(h, [][]byte{encodeRecord(record(100)), encodeRecord(record(101))}, 10)
+	require.NoError(t, err)
+	require.Len(t, few, 1, "no more than there is room for, but one at least")
+}
+
+// liar is a signer that votes twice: as it should, and for something that nobody proposed.
+type liar struct {
+	types.PrivValidator
+	l    *Loglet
+	lies *atomic.Int64
+}
+
+func (s liar) SignVote(chainID string, vote *cmtproto.Vote) error {
+	if err := s.PrivValidator.SignVote(chainID, vote); err != nil {
+		return err
+	}
+	lie := *vote
+	lie.BlockID = cmtproto.BlockID{Hash: bytes.Repeat([]byte{7}, 32), PartSetHeader: cmtproto.PartSetHeader{Total: 1, Hash: bytes.Repeat([]byte{8}, 32)}}
+	sig, err := s.l.opts.ConsensusKey.Sign(nil, types.VoteSignBytes(chainID, &lie), crypto.Hash(0))
+	if err != nil {
+		return err
+	}
+	lie.Signature = sig
+	for _, p := range s.l.peers.Peers().List() {
+		p.TrySend(p2p.Envelope{ChannelID: cs.VoteChannel, Message: &cmtcons.Vote{Vote: &lie}})
+	}
+	s.lies.Add(1)
+	return nil
+}
+
+// TestDoubleVotes: one of four votes for two things each time. The others order on, agree, and say who it was.
+func TestDoubleVotes(t *testing.T) {
+	var lies atomic.Int64
+	c := startCluster(t, 4, func(i int, o *Options) {
+		if i == 3 {
+			o.misdeeds.sign = func(l *Loglet, honest types.PrivValidator) types.PrivValidator { return liar{honest, l, &lies} }
+		}
+	})
+	c.append(0, 20)
+	c.eventually("evidence is committed", func() bool {
+		c.append(1, 1)
+		return c.loglets[0].evident.Load() > 0
+	})
+	require.Positive(t, lies.Load())
+	c.agree(0, 1, 2)
+	d := c.loglets[0].Status().Detail
+	require.NotEqual(t, "0", d["evidence"])
+	require.Contains(t, d["offender"], "member 4: DUPLICATE_VOTE")
+}
+
+// TestBadProposals: one of four proposes what it must not, in each of its turns. The others refuse, order on, and agree.
+func TestBadProposals(t *testing.T) {
+	for name, lie := range map[string]func(txs [][]byte) [][]byte{
+		"nothing": func([][]byte) [][]byte { return nil },
+		"junk":    func(txs [][]byte) [][]byte { return append(txs, []byte("junk")) },
+		"too large": func(txs [][]byte) [][]byte {
+			return append(txs, append([]byte{kindRecord}, make([]byte, consensus.MaxRecordBytes+1)...))
+		},
+		"an hour ahead": func(txs [][]byte) [][]byte {
+			h, _ := decodeHead(txs[0])
+			h.unixMilli += 3_600_000
+			return append([][]byte{h.encode()}, txs[1:]...)
+		},
+		"another history": func(txs [][]byte) [][]byte {
+			h, _ := decodeHead(txs[0])
+			h.digest[0]++
+			return append([][]byte{h.encode()}, txs[1:]...)
+		},
+		"all of it twice": func(txs [][]byte) [][]byte { return append(txs, txs[1:]...) },
+		"an unsigned Seal": func(txs [][]byte) [][]byte {
+			s := consensus.Seal{Request: consensus.Request{NetworkID: consensus.NetworkID{1}, Epoch: 2, NotAfter: 1 << 40, Spec: consensus.Spec{Engine: Name}}}
+			return append(txs, encodeRecord(s.Record()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var turns atomic.Int64
+			c := startCluster(t, 4, func(i int, o *Options) {
+				if i == 2 {
+					o.misdeeds.propose = func(txs [][]byte) [][]byte { turns.Add(1); return lie(txs) }
+				}
+			})
+			c.eventually("it has had its turns", func() bool {
+				c.append(0, 1)
+				return turns.Load() >= 2
+			})
+			for _, e := range c.agree(0, 1, 3) {
+				require.Equal(t, "test", e.Record.App)
+			}
+		})
+	}
+}
+
+// TestFlood: one of four sends the others what nobody appended, as fast as they take it: records of its own, and junk. What honest members append is ordered all
+// the same, and the pools stay bounded.
+func TestFlood(t *testing.T) {
+	c := startCluster(t, 4, func(_ int, o *Options) { o.MaxForeignBytes = consensus.MaxRecordBytes })
+	c.append(0, 1)
+	bad := c.loglets[3]
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := uint64(0); n < 3000 && c.ctx.Err() == nil; n++ {
+			r := consensus.Record{App: "flood", ID: consensus.RecordID{Session: 99, Seq: n + 1}, Payload: make([]byte, 4<<10)}
+			txs := [][]byte{encodeRecord(r), encodeRecord(consensus.BaseRecord(bad.replica.Segment()))}
+			if n%500 == 499 {
+				txs = append(txs, []byte("junk"))
+			}
+			for _, p := range bad.peers.Peers().List() {
+				p.TrySend(p2p.Envelope{ChannelID: gossipChannel, Message: &protomem.Txs{Txs: txs}})
+			}
+		}
+	}()
+	for range 20 {
+		c.append(0, 1)
+		for i := range 3 {
+			require.LessOrEqual(t, c.loglets[i].pool.SizeBytes(), int64(4*consensus.MaxRecordBytes))
+		}
+	}
+	<-done
+	c.eventually("junk was refused", func() bool { return c.loglets[0].gossip.refusals() > 0 })
+	c.agree(0, 1, 2)
+}
+
+// TestEngineFailure: when CometBFT's consensus ends by itself, the loglet says so, and who waits is told.
+func TestEngineFailure(t *testing.T) {
+	c := startCluster(t, 1, nil)
+	c.append(0, 1)
+	l := c.loglets[0]
+	failure := errors.New("planted")
+	l.app.committed = func(block, []consensus.Verdict, []abci.Misbehavior) { panic(failure) }
+	_, err := l.Append(c.ctx, c.record())
+	require.ErrorIs(t, err, consensus.ErrEngineFailed)
+	require.ErrorIs(t, err, consensus.ErrUnknownFate)
+	require.ErrorIs(t, l.Stopped(), consensus.ErrEngineFailed)
+	require.ErrorContains(t, l.Stopped(), "planted")
+	require.Equal(t, consensus.StateFailed, l.Status().State)
+	_, err = l.Append(c.ctx, c.record())
+	require.ErrorIs(t, err, consensus.ErrEngineFailed)
+}
+
+// TestPrepareAbandoned: what was prepared for a request is taken down for the next one, and leaves nothing that was signed; its port is free again.
+func TestPrepareAbandoned(t *testing.T) {
+	c := startCluster(t, 4, nil)
+	c.append(0, 1)
+	next := func(change byte) consensus.Segment {
+		spec := c.town.spec()
+		spec.Ledger = []byte{change}
+		return consensus.Request{NetworkID: consensus.NetworkID{1}, Epoch: 2, NotAfter: 100, Spec: spec}.Segment()
+	}
+	for change := range byte(3) {
+		for i, e := range c.engines {
+			require.NoError(t, e.Prepare(c.ctx, c.stores[i], next(change)))
+			require.NoError(t, e.Prepare(c.ctx, c.stores[i], next(change)), "it may be asked again")
+			v, err := c.stores[i].EngineArea(2).Get([]byte{keySigned})
+			require.NoError(t, err)
+			require.Nil(t, v)
+		}
+		c.eventually("they are connected", func() bool {
+			for _, e := range c.engines {
+				if e.mu.prepared.connected() < 4 {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for i := range 4 {
+		dirs, err := filepath.Glob(filepath.Join(c.town.dir, fmt.Sprint(i), "2-*"))
+		require.NoError(t, err)
+		require.Len(t, dirs, 1)
+		require.NoError(t, c.engines[i].Close())
+		dirs, err = filepath.Glob(filepath.Join(c.town.dir, fmt.Sprint(i), "2-*"))
+		require.NoError(t, err)
+		require.Empty(t, dirs)
+	}
+	c.append(1, 1)
+}
+
+// TestLeaks opens and closes a network again and again. What CometBFT leaves behind is known (doc.go), and nothing else grows.
+func TestLeaks(t *testing.T) {
+	c := startCluster(t, 2, nil)
+	c.append(0, 1)
+	settle := func() int {
+		n := runtime.NumGoroutine()
+		for still := 0; still < 40; still++ { // gossip that outlives its peers ends within the second
+			if !rest(c.ctx, 50*time.Millisecond) {
+				return n
+			}
+			if now := runtime.NumGoroutine(); now != n {
+				n, still = now, 0
+			}
+		}
+		return n
+	}
+	files := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skipf("no /proc here: %v", err)
+		}
+		return len(fds)
+	}
+	before, open := settle(), files()
+	const rounds = 20
+	for range rounds {
+		for i := range 2 {
+			c.stop(i)
+		}
+		c.start(0, 1)
+		c.append(0, 1)
+	}
+	require.LessOrEqual(t, settle(), before+2*2*rounds+4, "two goroutines for each stopped node are autofile's")
+	require.LessOrEqual(t, files(), open+8)
+}
