@@ -39,29 +39,72 @@ func BenchmarkReconfigure(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		calm = append(calm, c.longestGap(func() { <-time.After(time.Second) }))
-		order := []string{"--members=4,3,2,1", "--members=1,2,3,4"}[i%2]
-		gaps = append(gaps, c.longestGap(func() {
-			c.reconfigure(c.nodes[i%4], order)
-			<-time.After(200 * time.Millisecond) // what waited comes
-		}))
+		gaps = append(gaps, c.switchGap(i, []string{"--members=4,3,2,1", "--members=1,2,3,4"}[i%2]))
 	}
 	b.StopTimer()
 	rate := float64(l.included.Load()-before) / time.Since(begun).Seconds()
-	sent := l.stop()
-	b.Logf("gaps %v; without a switch %v", gaps, calm)
-	slices.Sort(gaps)
-	slices.Sort(calm)
-	b.ReportMetric(float64(gaps[len(gaps)/2].Milliseconds()), "gap-ms")
-	b.ReportMetric(float64(gaps[len(gaps)-1].Milliseconds()), "max-gap-ms")
-	b.ReportMetric(float64(calm[len(calm)/2].Milliseconds()), "calm-ms")
+	reportGaps(b, "gap", gaps)
+	reportGaps(b, "calm", calm)
 	b.ReportMetric(rate, "tx/s")
 	b.ReportMetric(0, "ns/op")
+	c.complete(l)
+}
 
+// BenchmarkSwitchEngines moves a network of four from Raft to CometBFT and back, again and again, under a steady load:
+//
+//	go test ./test/testnet -run '^$' -bench SwitchEngines -benchtime 10x
+func BenchmarkSwitchEngines(b *testing.B) {
+	c := newCluster(b, "raft4.toml")
+	c.start(c.nodes...)
+	l := c.flood(600)
+	eventually(b, "the load runs", func() error {
+		if l.included.Load() < 1000 {
+			return fmt.Errorf("%d included", l.included.Load())
+		}
+		return nil
+	})
+	var to [2][]time.Duration // comet, raft
+	begun, before := time.Now(), l.included.Load()
+	b.ResetTimer()
+	for i := range 2 * b.N {
+		to[i%2] = append(to[i%2], c.switchGap(i, "--engine="+[]string{"comet", "raft"}[i%2]))
+		<-time.After(500 * time.Millisecond)
+	}
+	b.StopTimer()
+	rate := float64(l.included.Load()-before) / time.Since(begun).Seconds()
+	reportGaps(b, "to-comet", to[0])
+	reportGaps(b, "to-raft", to[1])
+	b.ReportMetric(rate, "tx/s")
+	b.ReportMetric(0, "ns/op")
+	c.complete(l)
+}
+
+// switchGap reconfigures at one of the nodes, and returns the longest pause between two blocks around it.
+func (c *cluster) switchGap(i int, flags ...string) time.Duration {
+	c.t.Helper()
+	return c.longestGap(func() {
+		c.reconfigure(c.nodes[i%4], flags...)
+		<-time.After(200 * time.Millisecond) // what waited comes
+	})
+}
+
+func reportGaps(b *testing.B, name string, gaps []time.Duration) {
+	b.Logf("%s: %v", name, gaps)
+	slices.Sort(gaps)
+	b.ReportMetric(float64(gaps[len(gaps)/2].Milliseconds()), name+"-ms")
+	b.ReportMetric(float64(gaps[len(gaps)-1].Milliseconds()), "max-"+name+"-ms")
+}
+
+// complete ends the load, and demands that every transaction which was accepted is in the chain, once, on all nodes.
+func (c *cluster) complete(l *flood) {
+	b := c.t
+	b.Helper()
+	sent := l.stop()
 	head := c.agree()
 	client := c.nodes[0].running().Client
 	var total uint64
 	for _, a := range c.accounts {
-		nonce, err := client.NonceAt(b.Context(), a.address, nil)
+		nonce, err := client.NonceAt(c.t.Context(), a.address, nil)
 		require.NoError(b, err)
 		total += nonce
 	}

@@ -1,13 +1,22 @@
 package testnet
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"ledgerd/test/internal/process"
 	"ledgerd/testnet"
 )
 
@@ -51,6 +60,120 @@ func TestSwitchEngines(t *testing.T) {
 	}
 	c.stop(c.nodes...)
 	t.Logf("%d transactions acknowledged in %d blocks, 0 lost, 0 doubled", b.count(), len(b.blocks)-1)
+}
+
+// TestTwentySwitches moves a network from one engine to the other twenty times, and counts what each node holds before and after: goroutines and open files do not
+// grow, but for the two goroutines that each closed CometBFT leaves.
+func TestTwentySwitches(t *testing.T) {
+	c := newCluster(t, "raft4.toml")
+	c.start(c.nodes...)
+	b := newBook(c)
+	engine := func(i int) string { return []string{"comet", "raft"}[i%2] }
+	for i := range 2 { // what is made once
+		c.reconfigure(c.nodes[0], "--engine", engine(i))
+	}
+	goroutines, files := make([]float64, 4), make([]float64, 4)
+	for i, n := range c.nodes {
+		goroutines[i], files[i] = c.settled(n)
+	}
+	const switches = 20
+	for i := range switches {
+		c.reconfigure(c.nodes[i%4], "--engine", engine(i))
+		_, err := b.submit(t.Context(), i, i%4)
+		require.NoError(t, err)
+	}
+	b.verify()
+	for i, n := range c.nodes {
+		g, f := c.settled(n)
+		t.Logf("node %d: %v goroutines, %v before; %v files, %v before", i, g, goroutines[i], f, files[i])
+		require.LessOrEqual(t, g, goroutines[i]+2*switches/2+20)
+		require.LessOrEqual(t, f, files[i]+10)
+	}
+	c.stop(c.nodes...)
+}
+
+// settled returns how many goroutines and open files a node has, once they are not fewer than a second before.
+func (c *cluster) settled(n *node) (goroutines, files float64) {
+	c.t.Helper()
+	goroutines = math.Inf(1)
+	for {
+		m := c.metrics(n)
+		g := m["go_goroutines"]
+		if files = m["process_open_fds"]; g >= goroutines {
+			return goroutines, files
+		}
+		goroutines = g
+		<-time.After(time.Second)
+	}
+}
+
+// metrics returns a node's metrics that have no labels.
+func (c *cluster) metrics(n *node) map[string]float64 {
+	c.t.Helper()
+	resp, err := http.Get("http://" + address(c.manifest.Port(n.index, testnet.PortMetrics)) + "/metrics")
+	require.NoError(c.t, err)
+	defer resp.Body.Close()
+	all := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			all[name] = v
+		}
+	}
+	require.NotZero(c.t, all["go_goroutines"])
+	return all
+}
+
+// memberList writes a file for --members that names nodes, as members.json has them.
+func (c *cluster) memberList(nodes ...*node) string {
+	c.t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.dir, "members.json"))
+	require.NoError(c.t, err)
+	var all, some []json.RawMessage
+	require.NoError(c.t, json.Unmarshal(text, &all))
+	for _, n := range nodes {
+		some = append(some, all[n.index])
+	}
+	text, err = json.Marshal(some)
+	require.NoError(c.t, err)
+	path := filepath.Join(c.t.TempDir(), "members.json")
+	require.NoError(c.t, os.WriteFile(path, text, 0o600))
+	return path
+}
+
+// TestCometMembers changes who orders under CometBFT: two observers become validators, the old ones go and are turned off, and what remains serves, also after a
+// restart of all.
+func TestCometMembers(t *testing.T) {
+	c := newCluster(t, "reconfigure-comet.toml")
+	c.start(c.nodes...)
+	b := newBook(c)
+	n := c.nodes
+	stop := b.load()
+	eventually(t, "the load runs", func() error { return b.more(0, 2*len(c.accounts)) })
+	r := c.reconfigure(n[5], "--members", c.memberList(n[2:]...))
+	c.inEpoch(r.Epoch, "orders", n[2:]...)
+	c.inEpoch(r.Epoch, "observes", n[:2]...)
+	require.NoError(t, stop())
+	b.verify()
+	stdout, stderr, code := process.Run(t, binary, "log", "members", "--rpc", n[4].url)
+	require.Equal(t, 0, code, stderr)
+	require.Equal(t, 2, strings.Count(stdout, "may be turned off"), stdout)
+	c.do(testnet.Kill, n[:2]...)
+	rest := *c
+	rest.nodes = n[2:]
+	b.c = &rest
+	rest.do(testnet.Kill, rest.nodes...)()
+	for i := range c.accounts {
+		_, err := b.submit(t.Context(), i, i%4)
+		require.NoError(t, err)
+	}
+	b.verify()
+	rest.do(testnet.Kill, rest.nodes[0]) // three of four
+	_, err := b.submit(t.Context(), 0, 2)
+	require.NoError(t, err)
+	rest.start(rest.nodes[0])
+	b.verify()
+	rest.stop(rest.nodes...)
 }
 
 // orderedBy waits until nodes say that an engine orders the last segment.

@@ -174,7 +174,13 @@ func TestOldMembersOff(t *testing.T) {
 
 // TestWipedDisk loses the disk of a member. It comes back as an observer, and is a member again, under a new id, by a reconfiguration.
 func TestWipedDisk(t *testing.T) {
-	c := newCluster(t, "reconfigure.toml")
+	for _, manifest := range []string{"reconfigure.toml", "reconfigure-comet.toml"} {
+		t.Run(manifest, func(t *testing.T) { wipeDisk(t, manifest) })
+	}
+}
+
+func wipeDisk(t *testing.T, manifest string) {
+	c := newCluster(t, manifest)
 	c.start(c.nodes...)
 	b := newBook(c)
 	stop := b.load()

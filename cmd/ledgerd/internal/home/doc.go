@@ -3,8 +3,10 @@
 //	H/config.toml     what this node chose                                  0644
 //	H/genesis.json    what the network began from                           0644
 //	H/node.key        the ed25519 key that identifies the node to others    0600
+//	H/consensus.key   the ed25519 key with which it votes under CometBFT    0600
 //	H/data/log        the store of the shared log
 //	H/data/ledger     the store of the ledger
+//	H/data/comet      CometBFT's own write-ahead logs, if it orders or is about to
 //	H/snapshots       snapshots of both, if any were made
 //	H/LOCK            held, with flock, by the process that has the home open; its text is that process's id
 //

@@ -127,7 +127,11 @@ func (c Change) members(chain []consensus.Segment) ([]consensus.Member, error) {
 				return nil, fmt.Errorf("node %x cannot be added: it is member %d; if its disk was wiped, remove that one too", []byte(p.Key), m.ID)
 			}
 		}
-		members = append(members, consensus.Member{ID: next, NodeKey: p.Key, PeerAddress: p.Address})
+		m := consensus.Member{ID: next, NodeKey: p.Key, PeerAddress: p.Address}
+		if was, ok := lastSeen(chain, p.Key); ok { // one that comes back votes and is reached under CometBFT as it was
+			m.ConsensusKey, m.CometAddresses = was.ConsensusKey, was.CometAddresses
+		}
+		members = append(members, m)
 		next++
 	}
 	return members, nil
@@ -148,6 +152,16 @@ func usedIDs(chain []consensus.Segment) map[uint64]ed25519.PublicKey {
 func everMember(chain []consensus.Segment, id uint64) (consensus.Member, bool) {
 	for _, seg := range slices.Backward(chain) {
 		if m, ok := seg.Spec.MemberByID(id); ok {
+			return m, true
+		}
+	}
+	return consensus.Member{}, false
+}
+
+// lastSeen finds the member with a node key in the newest segment that has it.
+func lastSeen(chain []consensus.Segment, key ed25519.PublicKey) (consensus.Member, bool) {
+	for _, seg := range slices.Backward(chain) {
+		if m, ok := seg.Spec.Member(key); ok {
 			return m, true
 		}
 	}
