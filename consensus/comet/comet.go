@@ -289,7 +289,8 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 		return 0, err
 	}
 	defer l.room.Release(r.Size())
-	a := &appending{record: r, answer: make(chan answer, 1)}
+	tx := encodeRecord(r)
+	a := &appending{record: r, key: types.Tx(tx).Key(), answer: make(chan answer, 1)}
 	if err := l.expect(a); err != nil {
 		return 0, err
 	}
@@ -298,7 +299,7 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	if in, offset, err := l.lookup(r); in || err != nil {
 		return offset, err
 	}
-	a.key = l.pool.addOwn(encodeRecord(r), time.Now())
+	l.pool.addOwn(tx, time.Now())
 	select {
 	case got := <-a.answer:
 		return got.offset, got.err
@@ -359,7 +360,7 @@ func (l *Loglet) forget(a *appending) {
 	} else {
 		delete(l.mu.waiting, a.record.ID)
 	}
-	if !same && a.key != (types.TxKey{}) {
+	if !same {
 		l.pool.remove(a.key)
 	}
 }

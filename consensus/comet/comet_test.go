@@ -55,10 +55,11 @@ func newTown(tb logtest.TB, members int) *town {
 		}
 		_ = os.RemoveAll(dir)
 	})
+	addresses := freeAddresses(tb, 2*members)
 	for i := range members {
 		t.members = append(t.members, consensus.Member{
 			ID: uint64(i) + 1, NodeKey: publicKey(key("node", i)), ConsensusKey: publicKey(key("votes", i)),
-			CometAddresses: [2]string{freeAddress(tb), freeAddress(tb)},
+			CometAddresses: [2]string(addresses[2*i : 2*i+2]),
 		})
 		for from := range members {
 			for parity, to := range t.members[i].CometAddresses {
@@ -69,18 +70,21 @@ func newTown(tb logtest.TB, members int) *town {
 	return t
 }
 
-// freeAddress returns a loopback address that nobody listens on, below the range from which Linux takes the ports of clients: it may be used much later.
-func freeAddress(tb logtest.TB) string {
+// freeAddresses returns loopback addresses that nobody listens on, below the range from which Linux takes the ports of clients: they may be used much later.
+func freeAddresses(tb logtest.TB, n int) (addresses []string) {
 	tb.Helper()
-	for range 100 {
+	for range 100 + n {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(12000+rand.IntN(20000))))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if addresses = append(addresses, l.Addr().String()); len(addresses) == n {
+			return addresses
 		}
 	}
-	require.FailNow(tb, "no free port")
-	return ""
+	require.FailNow(tb, "no free ports")
+	return nil
 }
 
 func (t *town) spec() consensus.Spec {

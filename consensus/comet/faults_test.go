@@ -288,18 +288,17 @@ func TestFlood(t *testing.T) {
 	c := startCluster(t, 4, func(_ int, o *Options) { o.MaxForeignBytes = consensus.MaxRecordBytes })
 	c.append(0, 1)
 	bad := c.loglets[3]
+	send := func(txs ...[]byte) {
+		for _, p := range bad.peers.Peers().List() {
+			p.TrySend(p2p.Envelope{ChannelID: gossipChannel, Message: &protomem.Txs{Txs: txs}})
+		}
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for n := uint64(0); n < 3000 && c.ctx.Err() == nil; n++ {
 			r := consensus.Record{App: "flood", ID: consensus.RecordID{Session: 99, Seq: n + 1}, Payload: make([]byte, 4<<10)}
-			txs := [][]byte{encodeRecord(r), encodeRecord(consensus.BaseRecord(bad.replica.Segment()))}
-			if n%500 == 499 {
-				txs = append(txs, []byte("junk"))
-			}
-			for _, p := range bad.peers.Peers().List() {
-				p.TrySend(p2p.Envelope{ChannelID: gossipChannel, Message: &protomem.Txs{Txs: txs}})
-			}
+			send(encodeRecord(r), encodeRecord(consensus.BaseRecord(bad.replica.Segment())))
 		}
 	}()
 	for range 20 {
@@ -309,7 +308,10 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	<-done
-	c.eventually("junk was refused", func() bool { return c.loglets[0].gossip.refusals() > 0 })
+	c.eventually("junk is refused", func() bool {
+		send([]byte("junk"))
+		return c.loglets[0].gossip.refusals() > 0
+	})
 	c.agree(0, 1, 2)
 }
 
