@@ -248,3 +248,39 @@ func Example() {
 	// 1 1 hello
 	// 2 1 world
 }
+
+// stopping is a loglet that stops by itself when it is told to.
+type stopping struct {
+	consensus.Loglet
+	err atomic.Pointer[error]
+}
+
+func (s *stopping) Stopped() error {
+	if err := s.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// TestEngineFailed: a node whose engine has stopped by itself is told so, once, and its log answers with the reason.
+func TestEngineFailed(t *testing.T) {
+	var loglet stopping
+	halts := make(chan error, 8)
+	v := open(t, func(o *consensus.Options) {
+		o.Engines[local.Name] = consensus.EngineFunc(func(_ context.Context, s *consensus.Store, seg consensus.Segment) (consensus.Loglet, error) {
+			l, err := local.Open(s, seg, local.Options{})
+			loglet.Loglet = l
+			return &loglet, err
+		})
+		o.OnHalt = func(err error) { halts <- err }
+	})
+	_, err := v.Append(context.Background(), newRecord(1))
+	require.NoError(t, err)
+	failure := fmt.Errorf("%w: for no reason", consensus.ErrEngineFailed)
+	loglet.err.Store(&failure)
+	require.ErrorIs(t, <-halts, consensus.ErrEngineFailed)
+	_, err = v.Append(context.Background(), newRecord(2))
+	require.ErrorIs(t, err, consensus.ErrEngineFailed)
+	require.ErrorContains(t, err, "for no reason")
+	require.Empty(t, halts)
+}

@@ -8,12 +8,14 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/test/internal/process"
@@ -57,6 +59,49 @@ func TestSwitchEngines(t *testing.T) {
 		require.NoError(t, err)
 		b.verify()
 		t.Logf("to %-5s gap %.1f ms, %d acknowledged", engine, r.GapMilliseconds, b.count()-before)
+	}
+	c.stop(c.nodes...)
+	t.Logf("%d transactions acknowledged in %d blocks, 0 lost, 0 doubled", b.count(), len(b.blocks)-1)
+}
+
+// TestCrashDuringSwitch kills a member, another each time, somewhere on the way from one engine to the other: while the next members get ready, around the Seal,
+// around the Base, and when it is over. The request is sent again until it has come true; then all agree, and nothing is lost.
+func TestCrashDuringSwitch(t *testing.T) {
+	c := newCluster(t, "raft4.toml")
+	c.start(c.nodes...)
+	b := newBook(c)
+	for round := range 6 {
+		engine := []string{"comet", "raft"}[round%2]
+		file := filepath.Join(t.TempDir(), "req.json")
+		_, stderr, code := process.Run(t, binary, "log", "reconfigure", "--engine", engine, "--out", file, "--rpc", c.nodes[3].url)
+		require.Equal(t, 0, code, stderr)
+		before := b.count()
+		stop := b.load()
+		eventually(t, "the load runs", func() error { return b.more(before, len(c.accounts)) })
+		args := []string{"log", "reconfigure", "--request", file, "--key", filepath.Join(c.dir, "admin.key"), "--timeout", "2s"}
+		for i := range c.nodes {
+			args = append(args, "--rpc", c.nodes[(round+i)%4].url)
+		}
+		asked := make(chan string, 1)
+		go func() {
+			out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+			asked <- fmt.Sprint(string(out), err)
+		}()
+		<-time.After(time.Duration(round) * 40 * time.Millisecond) // where on the way it is then, the machine decides
+		c.do(testnet.Kill, c.nodes[(round+round/4)%4])()
+		t.Logf("to %s, killed after %d ms: %s", engine, 40*round, strings.ReplaceAll(strings.TrimSpace(<-asked), "\n", "; "))
+		eventually(t, "the switch has come true", func() error {
+			if out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+		c.orderedBy(engine, c.nodes...)
+		c.inEpoch(hexutil.Uint64(round+2), "orders", c.nodes...)
+		after := b.count()
+		eventually(t, "the load goes on", func() error { return b.more(after, len(c.accounts)) })
+		require.NoError(t, stop())
+		b.verify()
 	}
 	c.stop(c.nodes...)
 	t.Logf("%d transactions acknowledged in %d blocks, 0 lost, 0 doubled", b.count(), len(b.blocks)-1)
