@@ -87,7 +87,7 @@ type Engine struct {
 		closed   bool
 		prepared *Loglet     // nil: nothing is
 		expires  *time.Timer // of prepared
-		sealed   [2]*Loglet  // by parity of the epoch: the last one opened, which may be in the way of the next on its port
+		last     [2]*Loglet  // opened, by parity of the epoch: it is in the way of the next one on its port
 	}
 }
 
@@ -170,9 +170,9 @@ func (e *Engine) prepare(ctx context.Context, store *consensus.Store, next conse
 	if err := e.clean(store, next); err != nil {
 		return err
 	}
-	if old := e.mu.sealed[parity(next.Epoch)]; old != nil {
+	if old := e.mu.last[parity(next.Epoch)]; old != nil {
 		old.leave() // it is of two epochs before
-		e.mu.sealed[parity(next.Epoch)] = nil
+		e.mu.last[parity(next.Epoch)] = nil
 	}
 	l, err := e.build(ctx, store, next, nil)
 	if err != nil {
@@ -219,10 +219,10 @@ func (e *Engine) take(seg consensus.Segment) *Loglet {
 func (e *Engine) makeWay(epoch consensus.Epoch, l *Loglet) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if old := e.mu.sealed[parity(epoch)]; old != nil && old != l {
+	if old := e.mu.last[parity(epoch)]; old != nil && old != l {
 		old.leave()
 	}
-	e.mu.sealed[parity(epoch)] = l
+	e.mu.last[parity(epoch)] = l
 }
 
 // Close takes down what is prepared.

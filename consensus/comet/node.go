@@ -350,8 +350,8 @@ func (l *Loglet) connect(listen string, down *teardown) error {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var dialling sync.WaitGroup
-	for i, m := range n.members {
-		dialling.Go(func() { l.dial(ctx, m, i) })
+	for _, m := range n.members {
+		dialling.Go(func() { l.dial(ctx, m) })
 	}
 	dialling.Go(func() { l.tend(ctx) })
 	down.add(func() { cancel(); dialling.Wait() })
@@ -365,25 +365,17 @@ const (
 	dialCourtesy = 300 * time.Millisecond // left to the member of the two whose call it is first
 )
 
-// dial keeps a connection to a member. Of two members the one with the lower id calls first: when both do at once, both calls may fail.
-func (l *Loglet) dial(ctx context.Context, m consensus.Member, _ int) {
+// dial keeps a connection to a member. Of two members the one with the lower id calls at once, the other when it has had time to: if both call at the same
+// time, both calls may fail.
+func (l *Loglet) dial(ctx context.Context, m consensus.Member) {
 	n := &l.node
-	id := peerID(m)
-	pause := dialPause
+	id, shortest, wait := peerID(m), dialPause, time.Duration(0)
 	if m.ID < n.self.ID {
-		pause = dialCourtesy
+		shortest, wait = dialCourtesy, dialCourtesy
 	}
-	first := m.ID > n.self.ID
-	for {
-		if !first && !rest(ctx, pause) {
-			return
-		}
-		first = false
+	for pause := shortest; rest(ctx, wait); wait = pause {
 		if n.peers.Peers().Has(id) {
-			pause = dialPause
-			if m.ID < n.self.ID {
-				pause = dialCourtesy
-			}
+			pause = shortest
 			continue
 		}
 		addr, err := p2p.NewNetAddressString(p2p.IDAddressString(id, l.opts.Address(m, parity(l.seg.Epoch))))
