@@ -54,7 +54,7 @@ type CallOptions struct {
 	Timeout time.Duration   // 0: DefaultCallTimeout; negative: none but ctx's
 	State   StateOverride   // applied first
 	Block   *BlockOverrides // nil: the header's own
-	Tracer  *tracing.Hooks  // of Call only; nil traces nothing
+	Tracer  *tracing.Hooks  // of Call only, OnTxStart and OnTxEnd around it; nil traces nothing
 }
 
 func (o CallOptions) withDefaults() CallOptions {
@@ -123,7 +123,7 @@ func (x *Executor) Call(ctx context.Context, st *state.StateDB, header *types.He
 	stop := context.AfterFunc(ctx, evm.Cancel)
 	defer stop()
 
-	result, err := core.ApplyMessage(evm, message, nil)
+	result, err := applyCall(evm, st, message)
 	// A state that could not be read looks like an empty one, so its error goes first.
 	if dbErr := st.Error(); dbErr != nil {
 		return nil, dbErr

@@ -41,6 +41,10 @@ type Result struct {
 	Logs     []*types.Log   // of Block, in order; the same objects as in Receipts
 	Skipped  []Skipped      // in order of the input
 	GasUsed  uint64
+
+	// Touched holds for each transaction of Block the accounts that it dealt with beside its sender; see recorder. It is for an index of this
+	// node and part of nothing that is agreed on.
+	Touched [][]common.Address
 }
 
 // Skipped is a transaction that was not valid at its turn.
@@ -133,7 +137,7 @@ func (x *Executor) Execute(st *state.StateDB, parent *types.Header, env Env, txs
 	}
 	body := &types.Body{Transactions: run.txs, Withdrawals: types.Withdrawals{}}
 	res.Block = types.NewBlock(header, body, run.receipts, trie.NewStackTrie(nil))
-	res.Receipts, res.Logs, res.GasUsed = run.receipts, run.logs, header.GasUsed
+	res.Receipts, res.Logs, res.GasUsed, res.Touched = run.receipts, run.logs, header.GasUsed, run.touched
 	setBlockHash(res.Receipts, res.Block.Hash())
 	return res, nil
 }
@@ -186,9 +190,12 @@ type blockRun struct {
 	evm    *gethvm.EVM
 	gas    *core.GasPool
 
-	// Invariant: txs[i] has receipts[i], and logs is the receipts' logs in order.
+	accounts recorder // st, as evm sees it
+
+	// Invariant: txs[i] has receipts[i] and touched[i], and logs is the receipts' logs in order.
 	txs      []*types.Transaction
 	receipts types.Receipts
+	touched  [][]common.Address
 	logs     []*types.Log
 }
 
@@ -200,13 +207,15 @@ func newBlockRun(x *Executor, st *state.StateDB, header *types.Header) *blockRun
 		ctx:    core.NewEVMBlockContext(header, x.chain, &header.Coinbase),
 		rules:  x.config.Rules(header.Number, true, header.Time),
 		gas:    core.NewGasPool(header.GasLimit),
+
+		accounts: recorder{StateDB: st, coinbase: header.Coinbase},
 	}
 	r.newEVM()
 	return r
 }
 
 func (r *blockRun) newEVM() {
-	r.evm = gethvm.NewEVM(r.ctx, r.st, r.x.config, gethvm.Config{})
+	r.evm = gethvm.NewEVM(r.ctx, &r.accounts, r.x.config, gethvm.Config{})
 	r.evm.SetJumpDestCache(r.x.jumpDests)
 }
 
@@ -227,6 +236,7 @@ func (r *blockRun) apply(tx *types.Transaction) error {
 	}
 	r.st.SetTxContext(tx.Hash(), len(r.txs), uint32(len(r.txs)+1))
 	snapshot, gas := r.st.Snapshot(), r.gas.Snapshot()
+	r.accounts.begin()
 	result, err := r.run(msg, guard)
 	if err != nil {
 		// go-ethereum buys the gas before it looks at the last conditions, so there may be something to undo. Every
@@ -241,6 +251,7 @@ func (r *blockRun) apply(tx *types.Transaction) error {
 	receipt.EffectiveGasPrice = msg.GasPrice.ToBig()
 	r.txs = append(r.txs, tx)
 	r.receipts = append(r.receipts, receipt)
+	r.touched = append(r.touched, r.accounts.end(msg, receipt))
 	r.logs = append(r.logs, receipt.Logs...)
 	return nil
 }
@@ -253,7 +264,7 @@ func (r *blockRun) run(msg *core.Message, guard *deployGuard) (*core.ExecutionRe
 	guard.evm = r.evm
 	r.evm.StateDB = guard
 	result, err := core.ApplyMessage(r.evm, msg, r.gas)
-	r.evm.StateDB = r.st
+	r.evm.StateDB = &r.accounts
 	if !guard.tripped {
 		return result, err
 	}

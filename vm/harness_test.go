@@ -78,7 +78,8 @@ func (a account) create(nonce uint64, gas uint64, initCode []byte) *types.Transa
 }
 
 // A testChain is what Execute needs around it: a state database and the headers, in memory. Every block that it
-// executes is replayed under the plain EVM rules on another state, which must come to the same header (invariant 3).
+// executes is replayed under the plain EVM rules on another state, which must come to the same header (invariant 3), and
+// rerun under a tracer, which must come to the same receipts and see no account that Touched does not have.
 type testChain struct {
 	tb      testing.TB
 	x       *Executor
@@ -212,6 +213,7 @@ func (c *testChain) execute(txs []*types.Transaction) (*Result, *state.StateDB) 
 		receipts, err := c.x.Replay(context.Background(), c.state(), res.Block)
 		require.NoError(c.tb, err)
 		require.Equal(c.tb, res.Receipts, receipts)
+		c.requireRerun(res)
 	}
 	return res, st
 }

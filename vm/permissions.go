@@ -7,7 +7,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core"
-	"github.com/ethereum/go-ethereum/core/state"
 	gethvm "github.com/ethereum/go-ethereum/core/vm"
 
 	"ledgerd/contracts"
@@ -74,7 +73,7 @@ func (r *blockRun) permit(msg *core.Message) (*deployGuard, error) {
 	if deploy {
 		return nil, nil
 	}
-	return &deployGuard{StateDB: r.st, sender: msg.From}, nil
+	return &deployGuard{recorder: &r.accounts, sender: msg.From}, nil
 }
 
 // A deployGuard is the state as a transaction sees it whose sender may not create contracts. CREATE and CREATE2 reach
@@ -85,7 +84,7 @@ func (r *blockRun) permit(msg *core.Message) (*deployGuard, error) {
 // The alternative, making the opcode fail inside the transaction and including it, would put blocks on the chain that
 // no other client and no tracer could replay (invariant 3).
 type deployGuard struct {
-	*state.StateDB
+	*recorder
 	sender  common.Address
 	evm     *gethvm.EVM // under which it runs, set when it starts
 	tripped bool
@@ -95,7 +94,7 @@ func (g *deployGuard) CreateContract(account common.Address) {
 	g.tripped = true
 	// The interpreter looks at this at each jump; code without jumps ends by itself.
 	g.evm.Cancel()
-	g.StateDB.CreateContract(account)
+	g.recorder.CreateContract(account)
 }
 
 func (g *deployGuard) err() error { return denial(g.sender, true, false) }

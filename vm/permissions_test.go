@@ -186,7 +186,7 @@ func TestGuardStopsTheExecution(t *testing.T) {
 	c := newChain(t, nil)
 	run := newBlockRun(c.x, c.state(), &types.Header{Number: common.Big1, Difficulty: new(big.Int), BaseFee: new(big.Int)})
 	defer run.release()
-	guard := &deployGuard{StateDB: run.st, evm: run.evm, sender: bob.addr}
+	guard := &deployGuard{recorder: &run.accounts, evm: run.evm, sender: bob.addr}
 	guard.CreateContract(carol.addr)
 	require.True(t, guard.tripped)
 	require.True(t, run.evm.Cancelled())
