@@ -35,6 +35,8 @@ type Backend interface {
 	// FilterLogs returns the matching logs in order. It may return more than q.Limit, never fewer if there are as many.
 	FilterLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error)
 
+	Explorer
+
 	// WithState runs f on the state after block h. f may run twice, so it resets what it collects when it starts;
 	// it may write to the StateDB, which is its own and is thrown away.
 	WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error

@@ -29,6 +29,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/ethereum/go-ethereum/ethdb"
 	"github.com/ethereum/go-ethereum/event"
 	"github.com/ethereum/go-ethereum/params"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
@@ -132,6 +133,7 @@ type fakeChain struct {
 	tb       testing.TB
 	config   *params.ChainConfig
 	executor *vm.Executor
+	db       ethdb.Database
 	sdb      state.Database
 	heads    event.FeedOf[ledger.HeadEvent]
 	pendings event.FeedOf[[]*types.Transaction]
@@ -165,6 +167,7 @@ func newFakeChain(tb testing.TB) *fakeChain {
 	c := &fakeChain{
 		tb:       tb,
 		config:   genesis.Config,
+		db:       db,
 		sdb:      state.NewDatabase(tdb, nil),
 		blocks:   []*types.Block{block},
 		numbers:  map[common.Hash]uint64{block.Hash(): 0},

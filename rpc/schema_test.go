@@ -24,7 +24,12 @@ type schemas map[string]*jsonschema.Schema
 
 func loadSchemas(t *testing.T) schemas {
 	t.Helper()
-	f, err := os.Open("testdata/openrpc-results.json.gz")
+	return loadSchemasFrom(t, "testdata/openrpc-results.json.gz")
+}
+
+func loadSchemasFrom(t *testing.T, file string) schemas {
+	t.Helper()
+	f, err := os.Open(file)
 	require.NoError(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)

@@ -21,7 +21,8 @@ import (
 type Options struct {
 	// Version is the middle part of web3_clientVersion: "ledgerd/<Version>/linux-amd64/go1.26".
 	Version string
-	// Namespaces are the ones to expose: "eth", "net", "web3", "txpool", "log", "ledger". Nil exposes all.
+	// Namespaces are the ones to expose: "eth", "net", "web3", "txpool", "log", "ledger", "debug", "trace", "ots",
+	// "erigon". Nil exposes all.
 	Namespaces []string
 	// KeyStore holds accounts that the node signs for. Nil: none, and eth_sendTransaction knows no account.
 	KeyStore KeyStore
@@ -60,6 +61,9 @@ type Options struct {
 	FilterTimeout     time.Duration // a filter that nobody polls is removed. Default 5 min
 	CallTimeout       time.Duration // for an execution. Default 5 s
 	CallGas           uint64        // for an execution. Default 50M
+	TraceTimeout      time.Duration // for all that one request has executed again under a tracer. Default 1 min
+	MaxTraceBytes     int           // of the traces in one answer, and of what a tracer holds. Default 64 MiB
+	MaxTraces         int           // in one answer of trace_filter. Default 10,000
 	SyncTimeout       time.Duration // of eth_sendRawTransactionSync when the client names none. Default 20 s
 	MaxSyncTimeout    time.Duration // default 1 min
 	MaxLogBlocks      uint64        // span of one eth_getLogs. Default 10,000
@@ -92,6 +96,9 @@ func (o *Options) EnsureDefaults() {
 	defaultTo(&o.FilterTimeout, 5*time.Minute)
 	defaultTo(&o.CallTimeout, 5*time.Second)
 	defaultTo(&o.CallGas, 50_000_000)
+	defaultTo(&o.TraceTimeout, time.Minute)
+	defaultTo(&o.MaxTraceBytes, 64<<20)
+	defaultTo(&o.MaxTraces, 10_000)
 	defaultTo(&o.SyncTimeout, 20*time.Second)
 	defaultTo(&o.MaxSyncTimeout, time.Minute)
 	defaultTo(&o.MaxLogBlocks, 10_000)
@@ -132,7 +139,8 @@ func (o *Options) Validate() error {
 		}
 	}
 	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxFilters, o.MaxBodyBytes, o.MaxMessageBytes, o.MaxBatchItems,
-		o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries, o.MaxLogReadBytes} {
+		o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries, o.MaxLogReadBytes,
+		o.MaxTraceBytes, o.MaxTraces} {
 		if n < 0 {
 			errs = append(errs, errors.New("a limit is negative"))
 			break
@@ -141,10 +149,13 @@ func (o *Options) Validate() error {
 	if o.WriteTimeout != 0 && o.WriteTimeout <= o.MaxSyncTimeout {
 		errs = append(errs, fmt.Errorf("WriteTimeout %v must be above MaxSyncTimeout %v", o.WriteTimeout, o.MaxSyncTimeout))
 	}
+	if o.WriteTimeout != 0 && o.WriteTimeout <= o.TraceTimeout {
+		errs = append(errs, fmt.Errorf("WriteTimeout %v must be above TraceTimeout %v", o.WriteTimeout, o.TraceTimeout))
+	}
 	return errors.Join(errs...)
 }
 
-var namespaces = []string{"eth", "net", "web3", "txpool", "log", "ledger"}
+var namespaces = []string{"eth", "net", "web3", "txpool", "log", "ledger", "debug", "trace", "ots", "erigon"}
 
 // node is what the receivers of all namespaces share. It has no exported methods: embedded in a receiver, they would
 // become RPC methods.
@@ -242,6 +253,8 @@ func (s *Server) receivers() []receiver {
 		{"eth", &subscribeAPI{n, &s.sockets}},
 		{"txpool", &txpoolAPI{n}},
 		{"ledger", &ledgerAPI{n}},
+		{"debug", &debugTraceAPI{n, &s.sockets}},
+		{"debug", &debugStoreAPI{n}},
 	}
 	if n.log != nil {
 		all = append(all, receiver{"log", &logAPI{n}})
