@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/state"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -31,6 +32,7 @@ type executed struct {
 	block     *types.Block // nil if nothing was included
 	receipts  types.Receipts
 	logs      []*types.Log
+	touched   [][]common.Address // vm.Result.Touched; nil: the block was not executed here
 	skipped   []txpool.Skipped
 	next      *Parameters // of the blocks after this one; nil: no change
 	published chan struct{}
@@ -153,7 +155,7 @@ func (l *Ledger) execute(done *executed, result *BatchResult, e consensus.Entry,
 	if err := l.commit(st, out.Block); err != nil {
 		return err
 	}
-	done.block, done.receipts, done.logs = out.Block, out.Receipts, out.Logs
+	done.block, done.receipts, done.logs, done.touched = out.Block, out.Receipts, out.Logs, out.Touched
 	result.Header = out.Block.Header()
 	l.unwritten.Store(out.Block.Hash(), result.Header)
 	l.setNewest(result.Header)

@@ -116,6 +116,8 @@ type Ledger struct {
 	heads   event.FeedOf[HeadEvent]
 	recent  recentBlocks
 
+	addresses addressMarks
+
 	prepared  sync.Map      // consensus.LSN -> *preparation
 	preparing chan struct{} // bounds how many batches are prepared at once
 	unwritten sync.Map      // common.Hash -> *types.Header, executed and not yet in the store
@@ -219,6 +221,7 @@ func (l *Ledger) Run(ctx context.Context, log Log) error {
 	g.Go(func() error { return player.Run(ctx) })
 	g.Go(func() error { return ignoreEnd(ctx, batcher.Run(ctx)) })
 	g.Go(func() error { return l.keepDurable(ctx) })
+	g.Go(func() error { return l.buildAddressIndex(ctx) })
 	return g.Wait()
 }
 

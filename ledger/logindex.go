@@ -116,13 +116,18 @@ func (q *LogQuery) matches(l *types.Log) bool {
 // candidates calls f with the number of every block in [from, to] that may hold a match, ascending, until f returns
 // false.
 func (q *LogQuery) candidates(ctx context.Context, db ethdb.Iteratee, from, to uint64, f func(uint64) (bool, error)) error {
+	return leapfrog(ctx, db, q.criteria(), from, to, f)
+}
+
+// leapfrog calls f with the number of every block in [from, to] that has one posting of each criterion, ascending, until f returns false.
+func leapfrog(ctx context.Context, db ethdb.Iteratee, criteria [][]postingValue, from, to uint64, f func(uint64) (bool, error)) error {
 	var all []*union
 	defer func() {
 		for _, u := range all {
 			u.release()
 		}
 	}()
-	for _, any := range q.criteria() {
+	for _, any := range criteria {
 		u, err := newUnion(db, any, from, to)
 		if err != nil {
 			return err

@@ -159,6 +159,9 @@ func (l *Ledger) Transaction(hash common.Hash) (tx *types.Transaction, blockHash
 	return nil, common.Hash{}, 0, 0, false
 }
 
+// Code returns the contract code with a hash, nil if no contract has it.
+func (l *Ledger) Code(hash common.Hash) []byte { return rawdb.ReadCode(l.store.db, hash) }
+
 // TransactionStatus tells what became of a transaction that this node was given, or that a block holds.
 func (l *Ledger) TransactionStatus(hash common.Hash) TransactionStatus {
 	if _, blockHash, _, _, ok := l.Transaction(hash); ok {

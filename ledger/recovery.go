@@ -38,6 +38,9 @@ func (l *Ledger) recover() error {
 	if err := l.replay(base, head.Number.Uint64()); err != nil {
 		return err
 	}
+	if err := l.openAddressIndex(head.Number.Uint64()); err != nil {
+		return err
+	}
 	applied := l.store.applied()
 	if position, ok := PositionOf(head); ok && position.LSN > applied {
 		return fmt.Errorf("ledger: block %d is from lsn %d, but only lsn %d is noted as applied", head.Number, position.LSN, applied)

@@ -205,7 +205,7 @@ func putApplied(w ethdb.KeyValueWriter, lsn consensus.LSN) error {
 }
 
 // writeBlock stores a block with all that belongs to it, in one batch (invariant 2). It is not synced.
-func (s *store) writeBlock(b *executed) error {
+func (s *store) writeBlock(b *executed, signer types.Signer) error {
 	batch := s.db.NewBatch()
 	rawdb.WriteBlock(batch, b.block)
 	rawdb.WriteReceipts(batch, b.block.Hash(), b.block.NumberU64(), b.receipts)
@@ -215,6 +215,9 @@ func (s *store) writeBlock(b *executed) error {
 	rawdb.WriteHeadHeaderHash(batch, b.block.Hash())
 	rawdb.WriteHeadFastBlockHash(batch, b.block.Hash())
 	if err := writeLogIndex(batch, b.block.NumberU64(), b.logs); err != nil {
+		return fmt.Errorf("ledger: block %d: %w", b.block.NumberU64(), err)
+	}
+	if err := s.writeAddressIndex(batch, signer, b); err != nil {
 		return fmt.Errorf("ledger: block %d: %w", b.block.NumberU64(), err)
 	}
 	if err := putApplied(batch, b.lsn); err != nil {

@@ -45,8 +45,11 @@ func (w *writer) run(l *Ledger) (err error) {
 	}()
 	for b := range w.queue {
 		if b.block != nil {
-			if err := l.store.writeBlock(b); err != nil {
+			if err := l.store.writeBlock(b, l.executor.Signer()); err != nil {
 				return err
+			}
+			if b.touched == nil {
+				l.addresses.since.Store(b.block.NumberU64() + 1)
 			}
 		}
 		l.publish(b)
