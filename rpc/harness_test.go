@@ -142,11 +142,13 @@ type fakeChain struct {
 	blocks   []*types.Block
 	numbers  map[common.Hash]uint64 // of blocks
 	receipts map[common.Hash]types.Receipts
+	touched  [][][]common.Address   // by block and transaction
 	included map[common.Hash]uint64 // block numbers of transactions
 	pool     map[common.Address]map[uint64]*types.Transaction
 	refuse   error            // what Add returns
 	nextFee  int64            // base fee of the next block
 	behind   logconsensus.LSN // entries that are ordered and not applied
+	indexing bool             // the index of accounts is being built
 	attempt  *Reconfiguration
 }
 
@@ -170,6 +172,7 @@ func newFakeChain(tb testing.TB) *fakeChain {
 		db:       db,
 		sdb:      state.NewDatabase(tdb, nil),
 		blocks:   []*types.Block{block},
+		touched:  [][][]common.Address{nil},
 		numbers:  map[common.Hash]uint64{block.Hash(): 0},
 		receipts: map[common.Hash]types.Receipts{block.Hash(): {}},
 		included: make(map[common.Hash]uint64),
@@ -204,6 +207,7 @@ func (c *fakeChain) mine(txs ...*types.Transaction) *types.Block {
 	c.mu.Lock()
 	hash := result.Block.Hash()
 	c.blocks = append(c.blocks, result.Block)
+	c.touched = append(c.touched, result.Touched)
 	c.numbers[hash], c.receipts[hash] = number, result.Receipts
 	signer := c.executor.Signer()
 	for _, tx := range txs {

@@ -255,6 +255,9 @@ func (s *Server) receivers() []receiver {
 		{"ledger", &ledgerAPI{n}},
 		{"debug", &debugTraceAPI{n, &s.sockets}},
 		{"debug", &debugStoreAPI{n}},
+		{"trace", &traceAPI{n}},
+		{"ots", &otsAPI{n}},
+		{"erigon", &erigonAPI{n}},
 	}
 	if n.log != nil {
 		all = append(all, receiver{"log", &logAPI{n}})

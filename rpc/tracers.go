@@ -222,24 +222,15 @@ func (r *replay) skipTo(ctx context.Context, i int) error {
 	return nil
 }
 
-// trace executes the next transaction under the tracer of config.
+// trace executes the next transaction under the tracer of config and returns what that has to say.
 func (r *replay) trace(ctx context.Context, config *tracers.TraceConfig) (json.RawMessage, error) {
 	timeout, err := r.node.traceTimeout(config)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTraceTimeout)
-	defer cancel()
-	i := r.Index()
-	t, err := r.node.newTracer(config, &tracers.Context{
-		BlockHash: r.hash, BlockNumber: r.block.Number(), TxIndex: i, TxHash: r.block.Transactions()[i].Hash(),
-	}, stop)
+	at := &tracers.Context{BlockHash: r.hash, BlockNumber: r.block.Number(), TxIndex: r.Index(), TxHash: r.block.Transactions()[r.Index()].Hash()}
+	t, err := r.watch(ctx, timeout, func(tooLarge func(error)) (*tracer, error) { return r.node.newTracer(config, at, tooLarge) })
 	if err != nil {
-		return nil, err
-	}
-	if _, err := r.next(ctx, t.Hooks); err != nil {
 		return nil, err
 	}
 	result, err := t.result()
@@ -250,6 +241,20 @@ func (r *replay) trace(ctx context.Context, config *tracers.TraceConfig) (json.R
 		return nil, t.tooLarge()
 	}
 	return result, nil
+}
+
+// watch executes the next transaction under the tracer that begin makes, for at most timeout.
+func (r *replay) watch(ctx context.Context, timeout time.Duration, begin func(tooLarge func(error)) (*tracer, error)) (*tracer, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTraceTimeout)
+	defer cancel()
+	t, err := begin(stop)
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.next(ctx, t.Hooks)
+	return t, err
 }
 
 // traceTimeout is how long one transaction may take: what the client says, but no longer than the node allows a whole request.

@@ -133,7 +133,7 @@ func Default() *Config {
 		Node: Node{Name: "ledgerd", GCPercent: 300, StopTimeout: 30 * time.Second, Join: JoinFull},
 		RPC: RPC{
 			Listen:           "127.0.0.1:8545",
-			Namespaces:       []string{"eth", "net", "web3", "log", "ledger", "txpool"},
+			Namespaces:       []string{"eth", "net", "web3", "log", "ledger", "txpool", "debug", "trace", "ots", "erigon"},
 			Hosts:            []string{"localhost"},
 			MaxBody:          5 << 20,
 			MaxBatchCalls:    1000,
@@ -162,7 +162,7 @@ func Default() *Config {
 }
 
 // Namespaces are the groups of JSON-RPC methods that rpc.namespaces may name.
-var Namespaces = []string{"eth", "ledger", "log", "net", "txpool", "web3"}
+var Namespaces = []string{"debug", "erigon", "eth", "ledger", "log", "net", "ots", "trace", "txpool", "web3"}
 
 // LogLevels and LogFormats are the values of log.level and log.format.
 var (

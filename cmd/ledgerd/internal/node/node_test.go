@@ -168,12 +168,16 @@ func TestEveryNamespaceIsServed(t *testing.T) {
 	for _, ns := range config.Namespaces {
 		method := map[string]string{
 			"eth": "eth_chainId", "net": "net_version", "web3": "web3_clientVersion", "txpool": "txpool_status", "log": "log_segments",
-			"ledger": "ledger_transactionStatus",
+			"ledger": "ledger_transactionStatus", "debug": "debug_getBadBlocks", "trace": "trace_block", "ots": "ots_getApiLevel",
+			"erigon": "erigon_getHeaderByNumber",
 		}[ns]
 		require.NotEmpty(t, method, ns)
 		var args []any
-		if ns == "ledger" {
+		switch ns {
+		case "ledger":
 			args = append(args, fmt.Sprintf("0x%064x", 1))
+		case "trace", "erigon":
+			args = append(args, "latest")
 		}
 		var answer any
 		require.NoError(t, client.Call(&answer, method, args...), method)
