@@ -20,7 +20,7 @@
 // Invariants:
 //
 //  1. The same entries give the same header hashes on every replica, engine and machine. Nothing in a header is local.
-//  2. A block, its receipts, its indexes and the applied LSN reach the store in one atomic batch, in block order. The
+//  2. A block, its receipts, its indexes (logindex.go, addressindex.go) and the applied LSN reach the store in one atomic batch, in block order. The
 //     published head is always one whose batch has been written, so whatever it announces can be queried.
 //  3. The batch of block n is written before the state of block n can reach the disk. After a crash the newest block whose state is
 //     on disk is thus a block that is stored; the blocks after it are executed again from their own bodies, and

@@ -6,7 +6,7 @@
 //	   │
 //	Host allowlist ── CORS, Origin ──┬── GET /healthz /readyz /metrics
 //	                                 ├── POST /        ┐
-//	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_
+//	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_ debug_ trace_ ots_
 //	                                 └── the rest (Options.Fallback: feed, explorer)          │
 //	                                                                                      Backend
 //	                                                                                          │ heads, transactions
@@ -31,5 +31,6 @@
 //  4. What does not exist (yet) is null, and not an error; arguments that cannot be right are -32602.
 //  5. Error codes are given here (errors.go), but for a revert's, which vm.RevertError has. Texts come from below unchanged.
 //  6. A panic in a method is that request's -32603; the node lives.
-//  7. Whatever one request may cost is bounded: bytes, batch items, answer size, gas, time, blocks, logs, subscriptions.
+//  7. Whatever one request may cost is bounded: bytes, batch items, answer size, gas, time, blocks, logs, traces, subscriptions.
+//  8. A trace comes to the gas and the status of the transaction's receipt, or it is an error (tracers.go).
 package rpc
