@@ -60,6 +60,10 @@ func (r *plainRef) UnmarshalJSON(raw []byte) error {
 	return (*gethrpc.BlockNumberOrHash)(r).UnmarshalJSON(quoted(raw))
 }
 
+func (n plainNumber) rpc() gethrpc.BlockNumber { return gethrpc.BlockNumber(n) }
+
+func (r *plainRef) rpc() *gethrpc.BlockNumberOrHash { return (*gethrpc.BlockNumberOrHash)(r) }
+
 // quoted turns a JSON number into the hexadecimal string that go-ethereum's types take, and leaves the rest alone.
 func quoted(raw []byte) []byte {
 	var number uint64
@@ -68,7 +72,3 @@ func quoted(raw []byte) []byte {
 	}
 	return []byte(`"` + hexutil.EncodeUint64(number) + `"`)
 }
-
-func blockNumber(n plainNumber) gethrpc.BlockNumber { return gethrpc.BlockNumber(n) }
-
-func blockRef(r *plainRef) *gethrpc.BlockNumberOrHash { return (*gethrpc.BlockNumberOrHash)(r) }

@@ -30,7 +30,7 @@ type erigonAPI struct{ *node }
 
 // GetHeaderByNumber returns a block without its body.
 func (api *erigonAPI) GetHeaderByNumber(number plainNumber) *header {
-	return (&blockAPI{api.node}).GetHeaderByNumber(blockNumber(number))
+	return (&blockAPI{api.node}).GetHeaderByNumber(number.rpc())
 }
 
 // otsLevel is the version of the namespace.
@@ -44,7 +44,7 @@ func (api *otsAPI) GetApiLevel() uint8 { return otsLevel }
 
 // HasCode says whether an account has code in the state after a block, a delegation (EIP-7702) included.
 func (api *otsAPI) HasCode(ctx context.Context, account common.Address, ref *plainRef) (has bool, err error) {
-	h, err := api.header(blockRef(ref))
+	h, err := api.header(ref.rpc())
 	if err != nil {
 		return false, err
 	}
@@ -86,7 +86,7 @@ type otsIssuance struct {
 
 // GetBlockDetails returns a block without its transactions, and the fees of all of them together.
 func (api *otsAPI) GetBlockDetails(number plainNumber) *otsBlockDetails {
-	return api.details(api.blockByNumber(blockNumber(number)))
+	return api.details(api.blockByNumber(number.rpc()))
 }
 
 // GetBlockDetailsByHash returns a block without its transactions, and the fees of all of them together.
@@ -131,7 +131,7 @@ func (api *otsAPI) GetBlockTransactions(number plainNumber, page, size plainUint
 	if size > maxPage {
 		return nil, invalidParams("page size %d, at most %d", size, maxPage)
 	}
-	b := api.blockByNumber(blockNumber(number))
+	b := api.blockByNumber(number.rpc())
 	if b == nil {
 		return nil, nil
 	}

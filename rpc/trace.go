@@ -107,7 +107,7 @@ func (n *node) blockTracesOf(ctx context.Context, b *types.Block) ([]*parityTrac
 
 // Block returns the traces of a block, null if it is unknown.
 func (api *traceAPI) Block(ctx context.Context, ref plainRef) ([]*parityTrace, error) {
-	h, err := api.header(blockRef(&ref))
+	h, err := api.header(ref.rpc())
 	if err != nil {
 		return nil, nil
 	}
@@ -186,10 +186,10 @@ func (f *traceFilter) bounds(n *node) (from, to uint64, err error) {
 	head := n.backend.CurrentHeader().Number.Uint64()
 	to = head
 	if f.FromBlock != nil {
-		from = n.number(blockNumber(*f.FromBlock))
+		from = n.number(f.FromBlock.rpc())
 	}
 	if f.ToBlock != nil {
-		to = n.number(blockNumber(*f.ToBlock))
+		to = n.number(f.ToBlock.rpc())
 	}
 	switch {
 	case from > to:
@@ -341,7 +341,7 @@ func (api *traceAPI) ReplayBlockTransactions(ctx context.Context, ref plainRef, 
 	if err != nil {
 		return nil, err
 	}
-	h, err := api.header(blockRef(&ref))
+	h, err := api.header(ref.rpc())
 	if err != nil {
 		return nil, nil
 	}
@@ -405,7 +405,7 @@ func (api *traceAPI) CallMany(ctx context.Context, calls []parityCall, ref *plai
 		}
 		configs[i] = &traceCallConfig{TraceConfig: *config}
 	}
-	h, err := api.header(blockRef(ref))
+	h, err := api.header(ref.rpc())
 	if err != nil {
 		return nil, err
 	}
