@@ -241,7 +241,8 @@ func (api *debugTraceAPI) TraceChain(ctx context.Context, start, end gethrpc.Blo
 }
 
 // IntermediateRoots returns the state root after each transaction of a block. The trie of the state before must be there: that of the newest blocks is.
-func (api *debugTraceAPI) IntermediateRoots(ctx context.Context, hash common.Hash, _ *tracers.TraceConfig) (roots []common.Hash, err error) {
+// Nothing in config applies.
+func (api *debugTraceAPI) IntermediateRoots(ctx context.Context, hash common.Hash, config *tracers.TraceConfig) (roots []common.Hash, err error) {
 	block := api.backend.BlockByHash(hash)
 	if block == nil {
 		return nil, fmt.Errorf("block %v not found", hash)

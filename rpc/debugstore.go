@@ -195,8 +195,9 @@ func storageFrom(st *state.StateDB, root common.Hash, contract common.Address, f
 }
 
 // AccountRange returns accounts of the state after a block, in the order of the hashes of their addresses from start on. Addresses are not kept beside
-// their hashes, so incompletes must be true; nor are keys of slots, so storage is left to debug_storageRangeAt.
-func (api *debugStoreAPI) AccountRange(ctx context.Context, ref gethrpc.BlockNumberOrHash, start hexutil.Bytes, limit int, nocode, _, incompletes bool) (dump *state.Dump, err error) {
+// their hashes, so incompletes must be true. Nor are the keys of slots: there is no storage in the answer, whatever nostorage says, but in
+// debug_storageRangeAt's.
+func (api *debugStoreAPI) AccountRange(ctx context.Context, ref gethrpc.BlockNumberOrHash, start hexutil.Bytes, limit int, nocode, nostorage, incompletes bool) (dump *state.Dump, err error) {
 	if !incompletes {
 		return nil, invalidParams("the node keeps accounts by the hash of their address; ask with incompletes = true")
 	}

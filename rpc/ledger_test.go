@@ -80,7 +80,7 @@ func (l *realLedger) grow(tb testing.TB, n int) common.Address {
 // TestTracesOfOldBlocks traces every transaction of a chain on disk whose first states are long out of memory, while blocks are being
 // added, and compares with the receipts.
 func TestTracesOfOldBlocks(t *testing.T) {
-	l := newRealLedger(t, Options{})
+	l := newRealLedger(t, Options{CallTimeout: 6 * patience, TraceTimeout: 6 * patience})
 	target := l.grow(t, 160)
 	head := l.CurrentHeader().Number.Uint64()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -264,14 +264,17 @@ func TestTracesAgreeWithReceipts(t *testing.T) {
 
 // TestTracesHaveBounds asks for more than the node gives.
 func TestTracesHaveBounds(t *testing.T) {
-	n := startNode(t, Options{CallGas: 1 << 40, TraceTimeout: 200 * time.Millisecond, MaxTraceBytes: 200_000})
-	blocks := tracedChain(n.fakeChain)
+	n := startNode(t, Options{CallGas: 1 << 40, TraceTimeout: 200 * time.Millisecond})
 	c := n.dial(t, "http")
 	burn := map[string]any{"to": emitter, "data": "0x01", "gas": "0xffffffffff"}
 	for _, config := range []map[string]any{{"tracer": "noopTracer"}, {"tracer": "noopTracer", "timeout": "1h"}, {"tracer": "noopTracer", "timeout": "1ms"}} {
 		_, message, _ := callError(t, c, "debug_traceCall", burn, "latest", config)
 		require.Regexp(t, "execution timeout|execution aborted", message)
 	}
+
+	n = startNode(t, Options{MaxTraceBytes: 200_000, CallTimeout: patience})
+	blocks := tracedChain(n.fakeChain)
+	c = n.dial(t, "http")
 	// Struct logs of an endless loop stop at the limit, and say so; a limit of the client's own is no error.
 	code, message, _ := callError(t, c, "debug_traceTransaction", blocks[1].Transactions()[2].Hash())
 	require.Equal(t, codeLimitExceeded, code)
