@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/big"
@@ -291,6 +292,24 @@ func TestAccountIndexOfAnOlderStore(t *testing.T) {
 	var blocks []uint64
 	require.NoError(t, l.AccountBlocks(t.Context(), [][]common.Address{{{0x99}}}, 240, 300, func(n uint64) (bool, error) { blocks = append(blocks, n); return true, nil }))
 	require.Equal(t, []uint64{240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 250}, blocks)
+	require.NoError(t, l.Close())
+}
+
+// TestAccountIndexTravels restores a snapshot, which holds the index and how far it reaches.
+func TestAccountIndexTravels(t *testing.T) {
+	h := newAccountHistory(t)
+	l := open(t, t.TempDir(), ledger.Options{})
+	h.grow(t, l, 60)
+	var snapshot bytes.Buffer
+	require.NoError(t, l.Snapshot(t.Context(), &snapshot))
+	require.NoError(t, l.Close())
+	l = open(t, t.TempDir(), ledger.Options{})
+	require.NoError(t, l.Restore(t.Context(), &snapshot))
+	h.grow(t, l, 20)
+	since, built := l.AddressMarks()
+	require.EqualValues(t, 1, since)
+	require.EqualValues(t, 1, built)
+	requireAccounts(t, l, h.within)
 	require.NoError(t, l.Close())
 }
 
