@@ -313,6 +313,10 @@ func TestTracesOfBadRequests(t *testing.T) {
 	odd.BaseFee = new(big.Int).Lsh(big.NewInt(params.Ether), 20)
 	rawOdd, err := rlp.EncodeToBytes(types.NewBlockWithHeader(odd).WithBody(*blocks[1].Body()))
 	require.NoError(t, err)
+	skewed := types.CopyHeader(blocks[1].Header())
+	skewed.Number = big.NewInt(7)
+	rawSkewed, err := rlp.EncodeToBytes(types.NewBlockWithHeader(skewed).WithBody(*blocks[1].Body()))
+	require.NoError(t, err)
 	for _, test := range []struct {
 		code   int
 		text   string
@@ -326,6 +330,7 @@ func TestTracesOfBadRequests(t *testing.T) {
 		{-32602, "could not decode block", "debug_traceBlock", []any{"0x01"}},
 		{-32000, "parent 0x01", "debug_traceBlock", []any{hexutil.Bytes(raw)}},
 		{-32000, "less than block base fee", "debug_traceBlock", []any{hexutil.Bytes(rawOdd)}},
+		{-32000, "is not a known block 6", "debug_traceBlock", []any{hexutil.Bytes(rawSkewed)}},
 		{-32602, "JavaScript tracers are not supported", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "{data: [], step: function() {}, fault: function() {}, result: function() { return 1 }}"}}},
 		{-32602, `no native tracer "fooTracer"`, "debug_traceTransaction", []any{tx, map[string]any{"tracer": "fooTracer"}}},
 		{-32602, `no native tracer "fooTracer"`, "debug_traceTransaction", []any{tx, map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"muxTracer": map[string]any{"fooTracer": nil}}}}},

@@ -67,8 +67,8 @@ func (x *Executor) parentOf(h *types.Header) (*types.Header, error) {
 	}
 	parent := x.chain.GetHeader(h.ParentHash, number-1)
 	switch {
-	case parent == nil:
-		return nil, fmt.Errorf("%w: the parent %v of block %d is unknown", ErrNotTraceable, h.ParentHash, number)
+	case parent == nil || parent.Number.Uint64() != number-1:
+		return nil, fmt.Errorf("%w: the parent %v of block %d is not a known block %d", ErrNotTraceable, h.ParentHash, number, number-1)
 	case x.config.IsLondon(h.Number) && h.BaseFee == nil:
 		return nil, fmt.Errorf("%w: block %d has no base fee", ErrNotTraceable, number)
 	case x.config.IsCancun(h.Number, h.Time) && (h.ExcessBlobGas == nil || h.ParentBeaconRoot == nil):
