@@ -73,7 +73,7 @@ func TestRetain(t *testing.T) {
 	require.NoError(t, l.Trim(c.ctx, 100))
 	c.append(0, retainEvery)
 	c.eventually("blocks are dropped", func() bool { return l.blocks.Base() > 90 })
-	require.LessOrEqual(t, l.blocks.Base(), int64(102))
+	require.LessOrEqual(t, l.blocks.Base(), int64(103), "lsn 102 and what follows is still needed")
 	seg := c.stores[0].Segments()[0]
 	_, err := c.engines[0].Attest(c.stores[0], seg, 50)
 	require.Error(t, err)
