@@ -41,7 +41,8 @@
 //     application lags by more than MaxLag and another member's does not.
 //  9. A leader that begins the segment from another log than this node's is not followed. A Base is committed therefore only if a quorum has that log, and
 //     who has another then stops (ErrDiverged); one member that has gone astray stops nobody else, if it leads first, too.
-//  10. While a snapshot is being installed the node neither votes nor acknowledges. The state is stored, so this holds across a restart.
+//  10. While a snapshot is being installed nothing is applied but the entries that are fetched, in the order of the log. The state is stored, so this holds across a
+//     restart. The node votes and acknowledges meanwhile, by what its raft log holds, and does not campaign.
 //
 // # Raft entry
 //
@@ -72,6 +73,14 @@
 //
 // The data of a raft snapshot is the place in the log that the snapshot's raft index stands for. The entries below it are not in it: a Fetcher brings
 // them from a peer's log service, and they are verified against the digest.
+//
+//	MsgSnap ─► pending, synced ─► fetch ─► ... ─► the last entry, under the snapshot's index ─► raft's log goes on, or begins anew behind the index
+//	           applying waits     any number of times, across restarts                          applying goes on behind it
+//
+// Raft is told of the snapshot at the end only: until then it is as if the message had not come. So a member whose fetch nobody can serve (the leader that sent the
+// snapshot is lost, and alone had applied so much) still votes for another one, and acknowledges to it what commits the entries that are missing. If that
+// leader sends a snapshot in turn, of less than was pending but no more than this node holds, raft's log begins anew behind it, and what was pending stays.
+// A newer snapshot takes the place of one that nobody serves.
 //
 //	0   1   version = 1
 //	1   8   next lsn

@@ -81,8 +81,9 @@ type Driver struct {
 	roundSeq  uint64
 	nonce     uint64
 
-	install   *incoming
-	refused   int // campaigns in a row, not held because this node lags
+	install   *incoming // what is being fetched; applying waits for it
+	rebase    *rebase   // raft's log is to begin anew; raft stands still until it does
+	refused   int       // campaigns in a row, not held because this node lags
 	wrong     uint64
 	offSince  uint64 // tick since which the clock is off; 0: it is not
 	transfers uint64 // tick of the last attempt to hand over the lead
@@ -154,15 +155,24 @@ type round struct {
 	reads []*Read
 }
 
-// incoming is a snapshot on its way in.
+// incoming is a snapshot on its way in. Raft does not know of it until its entries are here: it votes, and takes in what leaders send, by the log that it has.
+// Only applying waits, from the moment on in which the entries that are fetched could come first.
 type incoming struct {
 	pendingSnapshot
-	from    uint64          // who sent it
-	message *raftpb.Message // to be looked at again afterwards; nil after a restart
-	stored  bool            // it is on the disk that this is under way
-	fetch   bool            // a Fetch is under way
-	fetched bool
-	after   uint64 // no Fetch before this tick
+	from     uint64          // who sent it
+	message  *raftpb.Message // to be looked at again afterwards; nil after a restart
+	stored   bool            // it is on the disk that this is under way
+	fetch    bool            // a Fetch is under way
+	fetched  bool
+	unserved error  // why the last Fetch brought nothing; nil: it brought something, or there was none
+	after    uint64 // no Fetch before this tick
+}
+
+// A rebase is a place from which raft's log begins anew: all that stands for is in the log.
+type rebase struct {
+	mark
+	message *raftpb.Message // the snapshot that says so, for raft to look at afterwards; nil after a restart
+	last    bool            // nothing is to be fetched any more
 }
 
 // Inputs of a step. All of it may be empty.
@@ -247,7 +257,7 @@ func NewDriver(store *consensus.Store, replica *consensus.Replica, opts Options,
 		d.sealed = max(1, log.position.Applied)
 	}
 	if p := log.pending; p != nil {
-		d.install = &incoming{pendingSnapshot: *p, stored: true}
+		d.install = &incoming{pendingSnapshot: *p, stored: true, fetched: log.position.Applied >= p.index}
 	}
 	if err := d.restart(); err != nil {
 		return nil, errors.Join(err, log.close())
@@ -273,9 +283,7 @@ func (d *Driver) restart() error {
 		Logger:                    raftLogger{d.logger.With("segment", d.seg.Epoch, "member", d.self)},
 		DisableProposalForwarding: true,
 	}
-	if d.install == nil {
-		config.Applied = d.log.position.Applied
-	}
+	config.Applied = max(d.log.compacted.index, min(d.log.position.Applied, d.log.last)) // it lies past the end if the log is to begin anew
 	rn, err := raft.NewRawNode(config)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
@@ -339,16 +347,17 @@ func (d *Driver) completed(in Inputs) error {
 	if w := in.Written; w != nil {
 		d.writing = nil
 		d.log.written(w)
-		switch {
-		case w.pending != nil:
-			d.install.stored = true
-		case w.installed != nil:
-			if err := d.installed(); err != nil {
+		if i := d.install; i != nil && w.pending == &i.pendingSnapshot {
+			i.stored = true
+		}
+		if w.rebased != (mark{}) {
+			if err := d.rebased(); err != nil {
 				return err
 			}
-		default:
-			d.respond(w.responses)
+		} else if w.installed {
+			d.installed()
 		}
+		d.respond(w.responses)
 	}
 	if a := in.Applied; a != nil {
 		d.applied(a)
@@ -359,9 +368,9 @@ func (d *Driver) completed(in Inputs) error {
 	return nil
 }
 
-// respond delivers messages that waited for the disk. While a snapshot is being installed they are dropped, as a network might.
+// respond delivers messages that waited for the disk. When raft's log is about to begin anew they are dropped, as a network might.
 func (d *Driver) respond(ms []*raftpb.Message) {
-	if d.install != nil {
+	if d.rebase != nil {
 		return
 	}
 	for _, m := range ms {
@@ -375,7 +384,7 @@ func (d *Driver) respond(ms []*raftpb.Message) {
 
 // step gives raft a message. Its errors say that it had no use for it.
 func (d *Driver) step(m *raftpb.Message) {
-	if d.install != nil {
+	if d.rebase != nil {
 		return
 	}
 	_ = d.rn.Step(m)
@@ -467,6 +476,7 @@ func (d *Driver) message(from uint64, m message) error {
 		case !d.heeds(d.peers[from], m.raft):
 		case m.raft.GetType() == raftpb.MsgSnap:
 			return d.snapshot(from, m.raft)
+		case m.raft.GetType() == raftpb.MsgTimeoutNow && d.install != nil: // it could order nothing
 		default:
 			d.step(m.raft)
 		}
@@ -526,7 +536,7 @@ func (d *Driver) compare(p *peer, m *raftpb.Message) (another bool) {
 // ticked is one tick of the clock.
 func (d *Driver) ticked() {
 	d.tick++
-	if d.install == nil {
+	if d.rebase == nil {
 		d.begin()
 		d.rn.Tick()
 		d.observe()
@@ -745,7 +755,7 @@ func (d *Driver) forward() {
 
 // collect takes what raft has ready. It reports whether there was anything.
 func (d *Driver) collect() (bool, error) {
-	if d.install != nil || !d.rn.HasReady() {
+	if d.rebase != nil || !d.rn.HasReady() {
 		return false, nil
 	}
 	rd := d.rn.Ready()
@@ -786,8 +796,8 @@ func (d *Driver) startWrite(idle bool) bool {
 	if d.writing != nil || d.act.Write != nil {
 		return false
 	}
-	if i := d.install; i != nil {
-		d.installWrite(i)
+	if d.settle(); d.rebase != nil {
+		d.rebaseWrite(d.rebase)
 		return false
 	}
 	w := d.log.newWrite()
@@ -796,7 +806,13 @@ func (d *Driver) startWrite(idle bool) bool {
 	}
 	more := len(d.writes) > 0
 	d.writes = nil
-	w.Sync = len(w.entries) > 0 || w.hard.term != d.log.hard.term || w.hard.vote != d.log.hard.vote
+	if i := d.install; i != nil && d.applying == nil {
+		if !i.stored {
+			w.pending = &i.pendingSnapshot
+		}
+		w.installed = i.fetched
+	}
+	w.Sync = len(w.entries) > 0 || w.hard.term != d.log.hard.term || w.hard.vote != d.log.hard.vote || w.pending != nil || w.installed
 	if !w.Sync && more {
 		d.log.hard = w.hard
 		d.respond(w.responses)
@@ -854,7 +870,7 @@ func (d *Driver) housekeeping(w *Write) {
 // Flush returns the write that ends the driver: what would have ridden along with the next one. Nothing may be under way, and Step is not called any
 // more. nil: there is nothing to write.
 func (d *Driver) Flush() *Write {
-	if len(d.refs) == 0 || d.install != nil {
+	if len(d.refs) == 0 || d.rebase != nil {
 		return nil
 	}
 	w := d.log.newWrite()
@@ -876,6 +892,11 @@ func (d *Driver) startApply() {
 		a.responses = append(a.responses, m.GetResponses()...)
 	}
 	d.applies = nil
+	a.entries = slices.DeleteFunc(a.entries, func(e *raftpb.Entry) bool { return e.GetIndex() <= d.log.position.Applied }) // they were fetched
+	if len(a.entries) == 0 {
+		d.respond(a.responses)
+		return
+	}
 	for _, e := range a.entries {
 		if len(e.GetData()) == 0 {
 			continue
@@ -1008,61 +1029,102 @@ func (d *Driver) snapshot(from uint64, m *raftpb.Message) error {
 	}
 	conf := meta.GetConfState()
 	voters := slices.Sorted(slices.Values(conf.GetVoters()))
-	p := d.log.position
+	p, i := d.log.position, d.install
 	switch {
 	case !slices.Equal(voters, d.voters) || len(conf.GetLearners())+len(conf.GetVotersOutgoing())+len(conf.GetLearnersNext()) > 0:
 		return fmt.Errorf("%w: snapshot for the members %v, they are %v", consensus.ErrInvalid, voters, d.voters)
 	case meta.GetTerm() > m.GetTerm() || meta.GetTerm() == 0 || at.next < d.seg.Base:
 		return fmt.Errorf("%w: snapshot at raft index %d of term %d, sent in term %d, at lsn %d", consensus.ErrInvalid, meta.GetIndex(), meta.GetTerm(), m.GetTerm(), at.next)
-	case meta.GetIndex() == p.Applied && (at.next != p.Next || at.digest != p.Digest):
+	case i == nil && meta.GetIndex() == p.Applied && (at.next != p.Next || at.digest != p.Digest):
 		return fmt.Errorf("%w: snapshot at raft index %d has lsn %d and digest %v, here they are %d and %v", consensus.ErrCorrupt, p.Applied, at.next, at.digest, p.Next, p.Digest)
-	case meta.GetIndex() > p.Applied && at.next < p.Next:
+	case i == nil && meta.GetIndex() > p.Applied && at.next < p.Next:
 		return fmt.Errorf("%w: snapshot at raft index %d ends before lsn %d, index %d did before %d", consensus.ErrCorrupt, meta.GetIndex(), at.next, p.Applied, p.Next)
-	}
-	if d.install != nil {
-		return nil
+	case at.next <= p.Next && !d.log.had(at):
+		return fmt.Errorf("%w: snapshot at raft index %d has digest %v before lsn %d, here it is another", consensus.ErrCorrupt, meta.GetIndex(), at.digest, at.next)
 	}
 	term, err := d.log.Term(meta.GetIndex())
 	known := err == nil && term == meta.GetTerm()
-	if m.GetTerm() < d.term || meta.GetIndex() <= d.commit || known {
+	in := &incoming{pendingSnapshot: pendingSnapshot{mark{meta.GetIndex(), meta.GetTerm()}, at}, from: from, message: m}
+	switch {
+	case d.rebase != nil:
+	case m.GetTerm() < d.term || meta.GetIndex() <= d.commit || known:
 		d.step(m) // raft does not restore it
-		return nil
-	}
-	if d.opts.Fetcher == nil {
+	case d.opts.Fetcher == nil:
 		return fmt.Errorf("%w: a snapshot is needed, and there is no fetcher", consensus.ErrInvalid)
+	case i == nil:
+		d.logger.Info("raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", in.index, "lsn", at.next, "from", from)
+		d.install = in
+	case i.fetch || i.fetched:
+	case in.index <= i.index && at.next <= p.Next:
+		d.rebase = &rebase{mark: in.mark, message: m}
+	case in.index > i.index && i.unserved != nil || in.index < i.index:
+		d.logger.Info("another raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", in.index, "lsn", at.next, "from", from, "instead", i.index, "err", i.unserved)
+		in.after, in.unserved = i.after, i.unserved
+		d.install = in
 	}
-	d.logger.Info("raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", meta.GetIndex(), "lsn", at.next, "from", from)
-	d.install = &incoming{pendingSnapshot: pendingSnapshot{mark{meta.GetIndex(), meta.GetTerm()}, at}, from: from, message: m}
 	return nil
 }
 
-// installWrite is the write that an install waits for. From the first on, the store says that this node is not to vote; the second makes it whole
-// again. What raft had not written when the first was asked for is dropped: nobody was promised it.
-func (d *Driver) installWrite(i *incoming) {
-	w := d.log.newWrite()
-	w.Sync = true
-	switch {
-	case d.applying != nil:
-		return
-	case !i.stored:
-		w.pending = &i.pendingSnapshot
-		d.writes, d.applies, d.refs = nil, nil, nil
-	case i.fetched:
-		w.installed, w.compacted = &i.pendingSnapshot, i.mark
-		w.hard.term = max(w.hard.term, i.term)
-		if w.hard.term != d.log.hard.term {
-			w.hard.vote = 0
-		}
-		w.hard.commit = i.index
-	default:
+// settle sees whether raft's log can go on as it is, when all that a snapshot stands for has been fetched, or is to begin anew behind it. Nothing may be on
+// its way to the disk.
+func (d *Driver) settle() {
+	i := d.install
+	if i == nil || !i.fetched || d.rebase != nil {
 		return
 	}
+	if term, err := d.log.Term(i.index); err != nil || term != i.term {
+		d.rebase = &rebase{mark: i.mark, message: i.message, last: true}
+	}
+}
+
+// rebaseWrite is the write with which raft's log begins anew. What raft has not written by then is dropped: nobody was promised it. Of what is dropped with
+// the old log, entries up to the mark are in the log, and one behind it could not be committed any more, or the log would have the mark.
+func (d *Driver) rebaseWrite(r *rebase) {
+	if d.applying != nil {
+		return
+	}
+	d.writes, d.applies, d.refs = nil, nil, nil
+	w := d.log.newWrite()
+	w.Sync, w.rebased, w.compacted, w.installed = true, r.mark, r.mark, r.last
+	if w.hard.term < r.term {
+		w.hard.term, w.hard.vote = r.term, 0
+	}
+	w.hard.commit = r.index
 	d.writing, d.act.Write = w, w
+}
+
+// rebased goes on behind the mark.
+func (d *Driver) rebased() error {
+	r := d.rebase
+	if d.rebase = nil; r.last {
+		d.install = nil
+	}
+	if err := d.restart(); err != nil {
+		return err
+	}
+	if r.last {
+		d.installed()
+	}
+	if r.message != nil {
+		d.step(r.message) // raft knows it now, and tells the leader
+	}
+	return nil
+}
+
+// installed ends an install: applying goes on.
+func (d *Driver) installed() {
+	d.install = nil
+	if d.log.position.Sealed && d.sealed == 0 {
+		d.sealed = d.log.position.Applied
+	}
+	if d.sealed != 0 {
+		d.answerSealed()
+	}
 }
 
 func (d *Driver) startFetch() {
 	i := d.install
-	if i == nil || !i.stored || i.fetch || i.fetched || d.applying != nil || d.tick < i.after || d.opts.Fetcher == nil {
+	if i == nil || !i.stored || i.fetch || i.fetched || d.rebase != nil || d.applying != nil || d.tick < i.after || d.opts.Fetcher == nil {
 		return
 	}
 	i.fetch = true
@@ -1072,32 +1134,19 @@ func (d *Driver) startFetch() {
 func (d *Driver) fetched(f *Fetch) {
 	i := d.install
 	i.fetch = false
-	if f.Err != nil {
-		d.logger.Warn("fetch entries", "segment", d.seg.Epoch, "lsn", i.next, "err", f.Err)
-		i.after = d.tick + uint64(d.opts.ElectionTicks)
+	before := d.log.position
+	if f.Position != (consensus.Position{}) {
+		d.log.position = f.Position
+	}
+	if f.Err == nil {
+		i.fetched, i.unserved = true, nil
 		return
 	}
-	i.fetched = true
-	d.log.position = f.Position
-}
-
-// installed goes on behind the snapshot.
-func (d *Driver) installed() error {
-	m := d.install.message
-	d.install = nil
-	if d.log.position.Sealed && d.sealed == 0 {
-		d.sealed = d.log.position.Applied
+	d.logger.Warn("fetch entries", "segment", d.seg.Epoch, "lsn", d.log.position.Next, "before", i.next, "err", f.Err)
+	i.after = d.tick + uint64(d.opts.ElectionTicks)
+	if i.unserved = nil; d.log.position.Next == before.Next {
+		i.unserved = f.Err
 	}
-	if err := d.restart(); err != nil {
-		return err
-	}
-	if d.sealed != 0 {
-		d.answerSealed()
-	}
-	if m != nil {
-		d.step(m) // raft knows it now, and tells the leader
-	}
-	return nil
 }
 
 // recent says whether a member was heard of lately.
@@ -1189,8 +1238,11 @@ const patience = 3
 
 // fit says whether this node may campaign. One whose clock is off or whose application lags leaves it to others, but not for ever: they may all be like
 // it, or lack what only this one has in its raft log. Then it leads until it can hand over, which brings the other up to date first. With
-// its clock off it orders nothing meanwhile (invariant 8).
+// its clock off it orders nothing meanwhile (invariant 8). One that is installing a snapshot never campaigns: a quorum without it has what it lacks.
 func (d *Driver) fit() bool {
+	if d.install != nil {
+		return false
+	}
 	if len(d.voters) == 1 || !d.off() && !d.lags() || d.refused >= patience {
 		return true
 	}

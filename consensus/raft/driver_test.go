@@ -25,7 +25,7 @@ import (
 //	append ID SEQ [SEQ ...]      appends offered in one step
 //	read ID                      a consistent tail
 //	write ID | apply ID          performs what was asked for
-//	fetch ID from=ID             performs the fetch from the other's store
+//	fetch ID from=ID [upto=LSN]  performs the fetch from the other's store, as far as that or upto goes
 //	deliver TO FROM | drop TO FROM    all frames on that way
 //	run [without=ID]             everything, until nothing is left, but for that member; says the answers alone
 //	restart ID                   from what is stored
@@ -126,9 +126,10 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) string {
 		if at().fetch == nil {
 			return "nothing\n"
 		}
-		var from uint64
+		var from, upto uint64
 		d.ScanArgs(t, "from", &from)
-		s.fetch(at(), s.actors[from-1])
+		d.MaybeScanArgs(t, "upto", &upto)
+		s.fetch(at(), s.actors[from-1], consensus.LSN(upto))
 	case "deliver":
 		s.deliver(ids[0], ids[1])
 	case "drop":
@@ -250,16 +251,29 @@ func (s *stage) apply(a *actor) {
 	s.step(a, Inputs{Applied: p})
 }
 
-func (s *stage) fetch(a, from *actor) {
+func (s *stage) fetch(a, from *actor, upto consensus.LSN) {
 	f := a.fetch
 	a.fetch = nil
-	f.Perform(context.Background(), a.replica, reader{from.replica})
+	f.Perform(context.Background(), a.replica, reader{from.replica, upto})
+	if f.Err != nil {
+		s.say("%d has fetched up to lsn %d", a.id, f.Position.Next-1)
+	}
 	s.step(a, Inputs{Fetched: f})
 }
 
-type reader struct{ r *consensus.Replica }
+type reader struct {
+	r    *consensus.Replica
+	upto consensus.LSN // 0: all that there is
+}
 
 func (r reader) Fetch(ctx context.Context, _ uint64, from, end consensus.LSN) ([]consensus.Entry, error) {
+	end = min(end, r.r.Position().Next)
+	if r.upto != 0 {
+		end = min(end, r.upto+1)
+	}
+	if from >= end {
+		return nil, consensus.ErrUnwritten
+	}
 	return r.r.Read(ctx, consensus.Offset(from-1), consensus.Offset(end-1))
 }
 
@@ -321,8 +335,11 @@ func (w *Write) describe() string {
 	if w.pending != nil {
 		parts = append(parts, fmt.Sprintf("install %d", w.pending.index))
 	}
-	if w.installed != nil {
-		parts = append(parts, fmt.Sprintf("installed %d", w.installed.index))
+	if w.rebased != (mark{}) {
+		parts = append(parts, fmt.Sprintf("begin anew behind %d", w.rebased.index))
+	}
+	if w.installed {
+		parts = append(parts, "installed")
 	}
 	return strings.Join(parts, ", ")
 }

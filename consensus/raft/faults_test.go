@@ -150,7 +150,7 @@ func TestAwayByLog(t *testing.T) {
 	require.Len(t, c.agree(nil), 105)
 }
 
-// TestAwayBySnapshot: past that, it fetches the entries. It goes on where it was if it crashes meanwhile, and does not vote before it is done.
+// TestAwayBySnapshot: past that, it fetches the entries. It goes on where it was if it crashes meanwhile.
 func TestAwayBySnapshot(t *testing.T) {
 	var fetches, fail atomic.Int64
 	var c *cluster

@@ -3,6 +3,9 @@ package raft
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,6 +62,79 @@ func TestSnapshotRefused(t *testing.T) {
 	deliver(good())
 	require.NotNil(t, a.driver.install)
 	require.NotNil(t, a.write)
+}
+
+// TestInstallUnserved: of three members, one that was away is to fetch what only the leader has applied, and the leader is lost for good. The two that are left
+// are a quorum: they go on, also if the one has fetched more by then than the other has applied, and after restarts.
+func TestInstallUnserved(t *testing.T) {
+	for name, fetched := range map[string]consensus.LSN{"nothing was fetched": 0, "as much as the other has": 7, "more than the other has": 9} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %v", name, restart), func(t *testing.T) {
+				reader := crand.Reader
+				defer func() { crand.Reader = reader }()
+				crand.Reader = late{}
+				s := &stage{t: t}
+				defer s.close()
+				s.start(3, 2)
+				leader, other, away := s.actors[0], s.actors[1], s.actors[2]
+				s.run(0)
+				for seq := range uint64(7) {
+					s.step(leader, Inputs{Appends: []*Append{s.append(leader, seq+1)}})
+					s.run(away.id)
+				}
+				for seq := range uint64(3) { // the other acknowledges three more, and hears of no commit
+					s.step(leader, Inputs{Appends: []*Append{s.append(leader, seq+8)}})
+					s.write(leader)
+					s.deliver(other.id, leader.id)
+					s.write(other)
+					s.deliver(leader.id, other.id)
+					s.apply(leader)
+					delete(s.frames, [2]uint64{other.id, leader.id})
+				}
+				require.EqualValues(t, 8, other.replica.Position().Next)
+				require.EqualValues(t, 11, leader.replica.Position().Next)
+				for away.write == nil {
+					s.step(leader, Inputs{Ticks: 1})
+					s.deliver(away.id, leader.id)
+					s.deliver(leader.id, away.id)
+				}
+				s.write(away)
+				require.NotNil(t, away.fetch)
+				if fetched > 0 {
+					s.fetch(away, leader, fetched)
+					require.EqualValues(t, fetched+1, away.replica.Position().Next)
+				}
+
+				alone := []*actor{other, away}
+				if restart {
+					for _, a := range alone {
+						s.open(a)
+						s.step(a, Inputs{})
+					}
+				}
+				s.frames = map[[2]uint64][][]byte{}
+				s.out.Reset()
+				s.step(away, Inputs{Appends: []*Append{s.append(away, 1)}})
+				for range 40 * other.driver.opts.ElectionTicks {
+					for _, a := range alone {
+						s.step(a, Inputs{Ticks: 1})
+					}
+					s.run(leader.id)
+					if away.fetch != nil {
+						s.fetch(away, other, 0)
+					}
+				}
+				said := s.out.String()
+				require.Equal(t, 1, strings.Count(said, "3 append 1: 10, <nil>"))
+				require.False(t, strings.Contains(said, "3 to 2: MsgPreVote term"), "who lacks entries does not ask to lead")
+				for _, a := range alone {
+					require.EqualValues(t, 12, a.replica.Position().Next)
+					require.Nil(t, a.driver.log.pending)
+				}
+				require.Equal(t, other.replica.Position().Digest, away.replica.Position().Digest)
+			})
+		}
+	}
 }
 
 // TestReadsBounded: reads that find no leader wait, up to a bound, and are forgotten when their callers are.

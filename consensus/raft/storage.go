@@ -56,6 +56,7 @@ type hardState struct{ term, vote, commit uint64 }
 // storage is raft's log on this node: a raft.Storage, with an image in memory of what is durable. Only the Driver touches the image; what is written,
 // is written by persist, which does not, and enters the image when that has returned. So the image never leads the disk.
 type storage struct {
+	store   *consensus.Store
 	area    *consensus.EngineArea
 	replica *consensus.Replica
 	logger  *slog.Logger
@@ -85,7 +86,7 @@ type pendingSnapshot struct {
 func openStorage(store *consensus.Store, replica *consensus.Replica, self uint64, cacheBytes int) (*storage, error) {
 	seg := replica.Segment()
 	s := &storage{
-		area: store.EngineArea(seg.Epoch), replica: replica, logger: store.Options().Logger, self: self, maxBytes: cacheBytes,
+		store: store, area: store.EngineArea(seg.Epoch), replica: replica, logger: store.Options().Logger, self: self, maxBytes: cacheBytes,
 		position: replica.Position(),
 	}
 	for _, m := range seg.Spec.Members {
@@ -266,7 +267,8 @@ type Write struct {
 	refs      []ref
 	compacted mark             // drop the entries up to it; zero: none
 	pending   *pendingSnapshot // begin to install
-	installed *pendingSnapshot // the log restarts behind it
+	installed bool             // what was pending is installed
+	rebased   mark             // the log begins anew behind it; zero: it goes on
 	responses []*raftpb.Message
 }
 
@@ -291,8 +293,10 @@ func (w *Write) commit() error {
 	return w.store.area.Write(w.Sync, func(b *consensus.EngineBatch) error {
 		var errs []error
 		add := func(err error) { errs = append(errs, err) }
-		if w.installed != nil {
+		if w.rebased != (mark{}) {
 			add(b.DeleteRange([]byte{keyLog}, slotEnd))
+		}
+		if w.installed {
 			add(b.Delete([]byte{keyPending}))
 		}
 		if w.compacted != (mark{}) {
@@ -325,9 +329,11 @@ func (w *Write) commit() error {
 // written takes a persisted write into the image.
 func (s *storage) written(w *Write) {
 	s.hard, s.writes = w.hard, w.number
-	if p := w.installed; p != nil {
+	if r := w.rebased; r != (mark{}) {
+		s.last, s.runs, s.cache, s.bytes = r.index, nil, nil, 0
+	}
+	if w.installed {
 		s.pending = nil
-		s.last, s.runs, s.cache, s.bytes = p.index, nil, nil, 0
 	}
 	if w.pending != nil {
 		s.pending = w.pending
@@ -358,7 +364,7 @@ func (s *storage) extend(index, term uint64) {
 
 // truncate forgets the entries from an index on.
 func (s *storage) truncate(from uint64) {
-	if from <= s.position.Applied {
+	if from <= s.position.Applied && s.pending == nil {
 		panic(fmt.Sprintf("raft: entry %d is replaced, %d was applied", from, s.position.Applied))
 	}
 	for n := len(s.runs); n > 0 && s.runs[n-1].from >= from; n-- {
@@ -518,10 +524,16 @@ func envelopeOf(e consensus.Entry) []byte {
 	return appendEnvelope(make([]byte, 0, envelopeHeaderBytes+e.Record.Size()), e.UnixMilli, e.Record)
 }
 
+// had reports whether the log was at a place, as far as this node can tell: what it has trimmed it may have forgotten.
+func (s *storage) had(at place) bool {
+	digest, err := s.store.DigestAt(at.next - 1)
+	return err != nil || digest == at.digest
+}
+
 // Snapshot is raft.Storage's: where this node is. The entries themselves are the Fetcher's business.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	p := s.position
-	if p.Applied == 0 {
+	if p.Applied == 0 || s.pending != nil { // the log is ahead of the index
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	term, err := s.Term(p.Applied)

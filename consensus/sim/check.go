@@ -166,12 +166,11 @@ func (c *checker) orders(n *node, seg consensus.Segment) {
 	c.disks[s] = n.wipes
 }
 
-// voters counts the members of an epoch that have taken part in it, still have the disk with which they did, and are not the one left out. One that
-// installs a snapshot of raft's does not vote, and may need for it what only one other has.
+// voters counts the members of an epoch that have taken part in it, still have the disk with which they did, and are not the one left out.
 func (c *checker) voters(seg consensus.Segment, without *node) (count int) {
 	for _, n := range c.w.nodes {
 		was, ok := c.disks[seat{n.index, seg.Epoch}]
-		if ok && was == n.wipes && n != without && n.gone == nil && n.behind != seg.Epoch {
+		if ok && was == n.wipes && n != without && n.gone == nil {
 			count++
 		}
 	}

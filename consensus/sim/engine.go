@@ -108,12 +108,6 @@ func (e *engine) step() {
 func (e *engine) note() {
 	was := e.status
 	e.status = e.driver.Status()
-	switch {
-	case e.status.Installing:
-		e.n.behind = e.seg.Epoch
-	case e.n.behind == e.seg.Epoch:
-		e.n.behind = 0
-	}
 	if was.Leader != e.status.Leader || was.Term != e.status.Term {
 		e.n.say("epoch %d: member %d follows %d in term %d", e.seg.Epoch, e.self, e.status.Leader, e.status.Term)
 	}

@@ -34,7 +34,6 @@ type node struct {
 	up      bool
 	life    int             // grows with each start and each end
 	gone    error           // why it will not come back
-	behind  consensus.Epoch // in which it installs a snapshot of raft's, as far as was seen; 0: in none
 	rotten  consensus.Epoch // in which its copy began to differ (Rot); 0: it does not
 
 	rate   float64       // of its clock
@@ -184,7 +183,7 @@ func (n *node) wipe() {
 	n.w.stats.Wipes++
 	n.say("loses its disk")
 	n.discard()
-	n.disk, n.durable, n.rotten, n.behind = newDisk(nil), 0, 0, 0
+	n.disk, n.durable, n.rotten = newDisk(nil), 0, 0
 	n.wipes++
 	n.app.wipe()
 }
