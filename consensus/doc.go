@@ -182,7 +182,7 @@
 //
 // What stands for the entries up to an LSN when they are gone (LogState): in a node's snapshot, and on the way to a node that joins by one. The store that is
 // made of it has its trim point there, and goes on as the store that it was taken from: the same records are duplicates, get the same LSNs, times and
-// digests.
+// digests. If it is made for a node that has fallen behind (RejoinStore), it takes over what that has promised.
 //
 //	version = 1 | network id 32 | W 8 | lsn 8 | milliseconds at it 8
 //	| segments: list of segment bytes, up to the one that lsn+1 falls into

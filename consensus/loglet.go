@@ -82,6 +82,7 @@ type LogletStatus struct {
 const (
 	StateOrdering = "ordering"
 	StateElecting = "electing" // no one is known who orders
+	StateTrimmed  = "trimmed"  // what comes next for this node has been trimmed by those who are ahead: it can go on from a snapshot
 	StateSealed   = "sealed"
 	StateFailed   = "failed"
 	StateClosed   = "closed"

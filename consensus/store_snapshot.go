@@ -362,6 +362,10 @@ func (s *Store) unixMilliAt(ctx context.Context, lsn LSN) (uint64, error) {
 // Nothing vouches for the new log (Store.Vouch): the node may have voted, on a disk that is gone, behind LSN. So it is an observer, until a
 // reconfiguration makes it a member again. An engine without votes takes it as it is.
 func RestoreStore(ctx context.Context, opts StoreOptions, state LogState) error {
+	return restoreStore(ctx, opts, state, keepsake{})
+}
+
+func restoreStore(ctx context.Context, opts StoreOptions, state LogState, kept keepsake) error {
 	opts.EnsureDefaults()
 	err := opts.Validate()
 	if err == nil {
@@ -377,7 +381,7 @@ func RestoreStore(ctx context.Context, opts StoreOptions, state LogState) error 
 	if s.db, err = pebble.Open(opts.Dir, s.pebbleOptions()); err != nil {
 		return fmt.Errorf("restore log store %s: %w", opts.Dir, openError(err))
 	}
-	if err = s.restore(state); err != nil {
+	if err = s.restore(state, kept); err != nil {
 		return errors.Join(fmt.Errorf("restore log store %s: %w", opts.Dir, err), s.db.Close())
 	}
 	if err = s.db.Close(); err != nil && s.failure() == nil {
@@ -387,7 +391,7 @@ func RestoreStore(ctx context.Context, opts StoreOptions, state LogState) error 
 }
 
 // restore writes all in one batch, as create does.
-func (s *Store) restore(state LogState) error {
+func (s *Store) restore(state LogState, kept keepsake) error {
 	switch made, err := s.loadFormat(); {
 	case err != nil:
 		return err
@@ -405,7 +409,7 @@ func (s *Store) restore(state LogState) error {
 				return err
 			}
 		}
-		return nil
+		return kept.set(b, state)
 	})
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ var (
 // StateFollowing and StateTrimmed are the states beside those that every engine has.
 const (
 	StateFollowing = "following"
-	StateTrimmed   = "trimmed" // ErrNeedsSnapshot
+	StateTrimmed   = consensus.StateTrimmed // ErrNeedsSnapshot
 )
 
 // Open opens the loglet of a segment over the store. The node follows from now on.

@@ -1057,7 +1057,7 @@ func (d *Driver) snapshot(from uint64, m *raftpb.Message) error {
 	case i.fetch || i.fetched:
 	case in.index <= i.index && at.next <= p.Next:
 		d.rebase = &rebase{mark: in.mark, message: m}
-	case in.index > i.index && i.unserved != nil || in.index < i.index:
+	case in.index > i.index && at.next >= i.next && i.unserved != nil, in.index < i.index:
 		d.logger.Info("another raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", in.index, "lsn", at.next, "from", from, "instead", i.index, "err", i.unserved)
 		in.after, in.unserved = i.after, i.unserved
 		d.install = in

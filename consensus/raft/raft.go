@@ -549,6 +549,8 @@ func (l *Loglet) Status() consensus.LogletStatus {
 		s.State = consensus.StateFailed
 	case tail.Sealed:
 		s.State = consensus.StateSealed
+	case d.Installing && errors.Is(d.Missing, consensus.ErrTrimmed):
+		s.State = consensus.StateTrimmed
 	case d.Installing:
 		s.State = StateInstalling
 	case d.Leader == 0:
@@ -587,6 +589,9 @@ func (s *DriverStatus) detail() map[string]string {
 		"leader": strconv.FormatUint(s.Leader, 10), "role": s.Role, "term": strconv.FormatUint(s.Term, 10),
 		"committed": strconv.FormatUint(s.Committed, 10), "applied": strconv.FormatUint(s.Applied, 10),
 		"quorum": strconv.Itoa(s.Quorum), "queued": strconv.Itoa(s.Queued), "refused": strconv.FormatUint(s.Refused, 10),
+	}
+	if s.Missing != nil {
+		m["problem"] = s.Missing.Error()
 	}
 	for _, p := range s.Members {
 		v := "missing"

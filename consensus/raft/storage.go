@@ -181,6 +181,9 @@ func (s *storage) load() error {
 		return fmt.Errorf("%w: write %d was synced, and the last one there is %d: the end of the write-ahead log is damaged", consensus.ErrCorrupt, synced, s.writes)
 	}
 	applied := s.position.Applied
+	if p := s.pending; p != nil && s.position.Next > p.next {
+		return fmt.Errorf("%w: the log goes up to lsn %d, the snapshot that is being installed ends before %d", consensus.ErrCorrupt, s.position.Next-1, p.next)
+	}
 	if s.pending == nil && s.last < applied {
 		return fmt.Errorf("%w: the raft log ends at %d, the segment was applied up to %d", consensus.ErrCorrupt, s.last, applied)
 	}
@@ -209,6 +212,21 @@ func (s *storage) loadMarks() error {
 	}
 	s.pending = &pendingSnapshot{mark{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}, at}
 	return nil
+}
+
+// Awaited returns the place in the log that a member which is stopped waits for, to go on in a segment: it is installing a snapshot, and lacks the entries before.
+// They may come by another way as long as they do not go beyond: a store that is restored from a state with an LSN below that, and keeps the engine's area
+// (consensus.RejoinStore), is one in which some of them have been fetched. ok is false if the member, or this store's node if it is none, does not wait.
+func Awaited(store *consensus.Store, seg consensus.Segment) (before consensus.LSN, ok bool, err error) {
+	s := &storage{area: store.EngineArea(seg.Epoch)}
+	member, err := s.area.Get([]byte{keyMember})
+	if err != nil || !isMember(member, seg.Identity) {
+		return 0, false, err
+	}
+	if err := s.loadMarks(); err != nil || s.pending == nil {
+		return 0, false, err
+	}
+	return s.pending.next, true, nil
 }
 
 // numbers reads a value of n numbers; zeros if it is absent.
