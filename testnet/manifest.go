@@ -21,6 +21,7 @@ type Manifest struct {
 	BasePort     int     `toml:"base_port"`
 	Accounts     int     `toml:"accounts"`     // funded
 	Permissioned bool    `toml:"permissioned"` // only Accounts may send and deploy
+	DedupWindow  uint64  `toml:"dedup_window"` // W; 0: that of a genesis which names none. The last W entries are never trimmed
 	Faults       []Fault `toml:"fault"`        // in the order in which they are played
 }
 

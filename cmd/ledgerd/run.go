@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 
 	"ledgerd/cmd/ledgerd/internal/config"
 	"ledgerd/cmd/ledgerd/internal/node"
@@ -20,7 +22,18 @@ func (c console) serve(ctx context.Context, logger *slog.Logger, opts node.Optio
 	opts.Version = readVersion().Version
 	opts.Logger = logger
 	opts.Fatal = die(logger)
+	told := sync.OnceFunc(opened)
+	var line sync.Once
+	for {
+		err := c.serveOnce(ctx, logger, opts, told, &line)
+		if opts.Rejoin = nil; !errors.As(err, &opts.Rejoin) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
 
+// serveOnce runs a node from its opening to its end. The line for stdout is printed once.
+func (c console) serveOnce(ctx context.Context, logger *slog.Logger, opts node.Options, opened func(), line *sync.Once) error {
 	n, err := node.Open(ctx, opts)
 	if err != nil {
 		if isInterrupt(ctx, err) {
@@ -37,7 +50,7 @@ func (c console) serve(ctx context.Context, logger *slog.Logger, opts node.Optio
 	opened()
 	err = n.Run(ctx, func() {
 		address := dialable(n.Addr())
-		fmt.Fprintf(c.stdout, "ready http=http://%s ws=ws://%s\n", address, address)
+		line.Do(func() { fmt.Fprintf(c.stdout, "ready http=http://%s ws=ws://%s\n", address, address) })
 	})
 	if err != nil {
 		return err

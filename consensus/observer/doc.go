@@ -42,7 +42,8 @@
 // # When the others have trimmed
 //
 // If everybody who is ahead has trimmed what comes next, following does not help: the state is "trimmed", Options.OnStuck is told ErrNeedsSnapshot, and the
-// loglet goes on asking, since a node that is away may still have the entries.
+// loglet goes on asking, since a node that is away may still have the entries. Whoever has opened the log can close it and put one that is restored from a snapshot
+// in its place (consensus.RejoinStore).
 //
 // # What a switch does
 //

@@ -100,6 +100,7 @@ type peer struct {
 	applied uint64
 	lag     uint64
 	snap    uint64 // tick at which it was last sent a snapshot; 0: it needs none
+	snapAt  uint64 // raft index of that
 	strange bool   // it begins the segment from another log than this node's
 }
 
@@ -439,7 +440,7 @@ func (d *Driver) frame(b []byte) error {
 	p.heard = d.tick + 1
 	p.offset = time.UnixMilli(int64(h.unixMilli)).Sub(d.now)
 	p.applied, p.lag = max(p.applied, h.applied), h.lag
-	if p.snap != 0 && p.applied >= d.log.compacted.index { // it has come to where the log can bring it on
+	if p.snap != 0 && p.applied >= p.snapAt { // from there on the log can bring it on
 		p.snap = 0
 		d.rn.ReportSnapshot(h.from, raft.SnapshotFinish)
 	}
@@ -785,7 +786,7 @@ func (d *Driver) collect() (bool, error) {
 // post sends a raft message.
 func (d *Driver) post(m *raftpb.Message) {
 	if p := d.peers[m.GetTo()]; p != nil && m.GetType() == raftpb.MsgSnap {
-		p.snap = d.tick + 1
+		p.snap, p.snapAt = d.tick+1, m.GetSnapshot().GetMetadata().GetIndex()
 	}
 	d.out = append(d.out, outgoing{m.GetTo(), message{kind: kindRaft, raft: m}})
 }
@@ -1058,7 +1059,7 @@ func (d *Driver) snapshot(from uint64, m *raftpb.Message) error {
 	case in.index <= i.index && at.next <= p.Next:
 		d.rebase = &rebase{mark: in.mark, message: m}
 	case in.index > i.index && at.next >= i.next && i.unserved != nil, in.index < i.index:
-		d.logger.Info("another raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", in.index, "lsn", at.next, "from", from, "instead", i.index, "err", i.unserved)
+		d.logger.Debug("another raft snapshot", "segment", d.seg.Epoch, "member", d.self, "index", in.index, "lsn", at.next, "from", from, "instead", i.index, "err", i.unserved)
 		in.after, in.unserved = i.after, i.unserved
 		d.install = in
 	}

@@ -590,6 +590,9 @@ func (s *DriverStatus) detail() map[string]string {
 		"committed": strconv.FormatUint(s.Committed, 10), "applied": strconv.FormatUint(s.Applied, 10),
 		"quorum": strconv.Itoa(s.Quorum), "queued": strconv.Itoa(s.Queued), "refused": strconv.FormatUint(s.Refused, 10),
 	}
+	if s.Installing {
+		m["awaits"] = strconv.FormatUint(uint64(s.Awaits), 10)
+	}
 	if s.Missing != nil {
 		m["problem"] = s.Missing.Error()
 	}

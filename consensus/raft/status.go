@@ -23,6 +23,7 @@ type DriverStatus struct {
 	Queued     int    // own appends that are not answered
 	Refused    uint64 // frames
 	Installing bool
+	Awaits     consensus.LSN  // if Installing: the first LSN that is not to be fetched
 	Missing    error          // why the entries that are to be installed are not to be had now; nil: they come
 	Drained    bool           // sealed, and every member has applied the Seal
 	Members    []MemberStatus // in the order of their ids
@@ -48,7 +49,7 @@ func (d *Driver) Status() *DriverStatus {
 		Quorum: len(d.voters)/2 + 1, Queued: len(d.own), Refused: d.wrong, Installing: d.install != nil, Drained: d.sealed != 0,
 	}
 	if i := d.install; i != nil {
-		s.Missing = i.unserved
+		s.Awaits, s.Missing = i.next, i.unserved
 	}
 	for _, id := range d.voters {
 		m := MemberStatus{ID: id, Recent: true, Applied: s.Applied, Lag: d.lag()}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -215,7 +216,7 @@ func newGenesis(m testnet.Manifest, admin ed25519.PublicKey, accounts []common.A
 	g := &genesis.Genesis{
 		Genesis: core.Genesis{Config: vm.OsakaConfig(m.ChainID), GasLimit: genesis.DefaultGasLimit, BaseFee: new(big.Int), Difficulty: new(big.Int), Alloc: types.GenesisAlloc{}},
 		Ledgerd: genesis.Section{
-			Engine: m.Engine, DedupWindow: genesis.DefaultDedupWindow,
+			Engine: m.Engine, DedupWindow: cmp.Or(m.DedupWindow, genesis.DefaultDedupWindow),
 			Administrators: []genesis.HexKey{genesis.HexKey(admin)}, Threshold: 1, Members: members,
 		},
 	}

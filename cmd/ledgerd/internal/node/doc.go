@@ -29,5 +29,6 @@
 //  5. A node takes part in ordering only as the member whose node key it holds, and only with the log store that Prepare
 //     made, or with which it took part before.
 //  6. The log is trimmed only where the snapshots that are kept stand for what is dropped, and the ledger would survive a power cut without it (trim.go).
-//  7. The data of a home are restored whole or not at all, and never over data that an entry of the log is in.
+//  7. The data of a home are restored whole or not at all, and never over data that an entry of the log is in, but by a log that is ahead and has taken over what the
+//     node has promised (rejoin.go).
 package node

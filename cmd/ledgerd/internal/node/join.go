@@ -53,28 +53,36 @@ func (n *Node) join(ctx context.Context) error {
 
 func (n *Node) joinOnce(ctx context.Context) (err error) {
 	path := filepath.Join(n.opts.Home.SnapshotsDir(), "joining")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("%w %s: %w", home.ErrCannotCreate, filepath.Dir(path), err)
-	}
 	defer func() { err = errors.Join(err, removed(path)) }()
-	info, err := n.fetchSnapshot(ctx, path)
+	f, err := n.fetchConfirmed(ctx, path, nil)
 	if err != nil {
 		return err
 	}
-	f, err := snapshot.OpenFile(ctx, path, func(uint64, uint64) {})
-	if err != nil {
-		return err
-	}
-	err = n.confirm(ctx, f.State)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
 	r, err := n.restore(ctx, path, func(string, uint64, uint64) {})
 	if err != nil {
 		return err
 	}
-	n.opts.Logger.Info("joined by a snapshot", "lsn", uint64(r.LSN), "epoch", uint64(r.Epoch), "block", r.Block, "head", r.Head.Hex(), "bytes", info.Size)
+	n.opts.Logger.Info("joined by a snapshot", "lsn", uint64(r.LSN), "epoch", uint64(r.Epoch), "block", r.Block, "head", r.Head.Hex(), "bytes", f.Size)
 	return nil
+}
+
+// fetchConfirmed brings a snapshot of another node into a file, and opens it when a quorum of the members has the log that it stands for. choose is that of
+// peer.FetchOptions.
+func (n *Node) fetchConfirmed(ctx context.Context, path string, choose func([]peer.SnapshotInfo) (peer.SnapshotInfo, bool)) (*snapshot.File, error) {
+	if err := n.fetchSnapshot(ctx, path, choose); err != nil {
+		return nil, err
+	}
+	f, err := snapshot.OpenFile(ctx, path, func(uint64, uint64) {})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.confirm(ctx, f.State); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func removed(path string) error {
@@ -84,24 +92,26 @@ func removed(path string) error {
 	return nil
 }
 
-// fetchSnapshot brings the newest snapshot that another node has into a file.
-func (n *Node) fetchSnapshot(ctx context.Context, path string) (info peer.SnapshotInfo, err error) {
+// fetchSnapshot brings a snapshot that another node has into a file.
+func (n *Node) fetchSnapshot(ctx context.Context, path string, choose func([]peer.SnapshotInfo) (peer.SnapshotInfo, bool)) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("%w %s: %w", home.ErrCannotCreate, filepath.Dir(path), err)
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return info, fmt.Errorf("%w %s: %w", home.ErrCannotCreate, path, err)
+		return fmt.Errorf("%w %s: %w", home.ErrCannotCreate, path, err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
 	last := time.Now()
-	info, err = n.peers.client.FetchSnapshot(ctx, file, peer.FetchOptions{Progress: func(info peer.SnapshotInfo, written int64) {
+	info, err := n.peers.client.FetchSnapshot(ctx, file, peer.FetchOptions{Choose: choose, Progress: func(info peer.SnapshotInfo, written int64) {
 		if time.Since(last) > 2*time.Second {
 			last = time.Now()
 			n.opts.Logger.Info("join: fetching a snapshot", "lsn", uint64(info.LSN), "bytes", written, "of", info.Size)
 		}
 	}})
-	if err != nil {
-		return info, err
+	if err == nil {
+		err = errors.Join(file.Truncate(info.Size), file.Sync())
 	}
-	return info, errors.Join(file.Truncate(info.Size), file.Sync())
+	return errors.Join(err, file.Close())
 }
 
 // errUnconfirmed: not enough members say that they have the log which a snapshot continues.

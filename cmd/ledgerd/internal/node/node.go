@@ -54,6 +54,8 @@ type Options struct {
 	OnePort bool
 	// Version is what web3_clientVersion and the build_info metric tell.
 	Version string
+	// Rejoin is what the Run of the node before has returned, which went on until it could not: this one begins with that snapshot. nil: with what there is.
+	Rejoin *Rejoin
 	// Fatal is called when the log's storage has failed (invariant 4). It should end the process, and must not block
 	// on the node. Nil panics.
 	Fatal func(error)
@@ -85,6 +87,8 @@ type Node struct {
 	rpc      *rpc.Server
 	failed   chan error // holds why the node must end, once it must
 
+	rejoinFailed bool // the data could not be replaced by a snapshot
+
 	snapshots *snapshot.Manager // nil if there is no home
 
 	listener net.Listener
@@ -107,7 +111,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 		}
 		return n.openStorage(ctx, engines)
 	}
-	for _, step := range []func(context.Context) error{n.place, n.openPeers, n.join, openStorage, n.openSnapshots, n.openServer, n.listen} {
+	for _, step := range []func(context.Context) error{n.place, n.openPeers, n.rejoin, n.join, openStorage, n.openSnapshots, n.openServer, n.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -141,6 +145,9 @@ func (n *Node) place(context.Context) (err error) {
 			return err
 		}
 		n.onClose(lock.Close)
+		if err := snapshot.Settle(h.DataDir()); err != nil {
+			return err
+		}
 		n.at, err = placeAt(h)
 		return err
 	}
@@ -336,7 +343,7 @@ func (n *Node) MetricsAddr() net.Addr {
 func (n *Node) Ledger() *ledger.Ledger { return n.ledger }
 
 // Run serves until ctx ends, and returns nil after a clean stop; or until a part fails, and returns why (invariant
-// 3). The node is closed when Run returns. started, if not nil, is called once, when the ledger has played
+// 3); or a Rejoin, with which the node is to be opened again. The node is closed when Run returns. started, if not nil, is called once, when the ledger has played
 // what the log held at the start and requests are answered.
 func (n *Node) Run(ctx context.Context, started func()) error {
 	stopped := make(chan error, 1)
@@ -376,6 +383,7 @@ func (n *Node) serve(ctx context.Context, started func()) error {
 		return n.ledger.Run(below, n.log)
 	})
 	ledger.Go(func() error { return n.keepSnapshots(below) })
+	ledger.Go(func() error { return n.watchBehind(below) })
 	err := n.serveRequests(ctx, started)
 	stopBelow()
 	return errors.Join(ledger.Wait(), err)
@@ -470,6 +478,8 @@ func ordering(s consensus.Status) error {
 		return fmt.Errorf("the log does not order: %s", s.Problem)
 	case s.Loglet.State == consensus.StateElecting:
 		return fmt.Errorf("the log does not order: no leader is known; it takes %s of the members", s.Loglet.Detail["quorum"])
+	case s.Loglet.State == consensus.StateTrimmed:
+		return errors.New("the others have trimmed what comes next for this node; it goes on from a snapshot when one of them has one")
 	case s.Loglet.State == observer.StateFollowing && s.Loglet.Detail["problem"] != "":
 		return fmt.Errorf("the log cannot be followed: %s", s.Loglet.Detail["problem"])
 	case s.Loglet.State == observer.StateFollowing:

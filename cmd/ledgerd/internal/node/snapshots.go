@@ -170,7 +170,6 @@ func Restore(ctx context.Context, opts Options, path string, progress func(what 
 // restore is Restore of a home that this node has open, before it opens its log.
 func (n *Node) restore(ctx context.Context, path string, progress func(what string, done, total uint64)) (r Restored, err error) {
 	defer guard(&err)
-	h := n.opts.Home
 	if err := n.unused(ctx); err != nil {
 		return r, err
 	}
@@ -179,12 +178,7 @@ func (n *Node) restore(ctx context.Context, path string, progress func(what stri
 		return r, err
 	}
 	defer f.Close()
-	fresh := newNode(n.opts) // with metrics of its own
-	head, err := f.Restore(ctx, snapshot.Target{
-		Dir: h.DataDir(), Log: filepath.Base(h.LogDir()), Ledger: filepath.Base(h.StateDir()), Genesis: n.opts.Genesis,
-		LogOptions:    consensus.StoreOptions{Logger: n.opts.Logger.With("part", "log"), OnFatal: func(error) {}}, // the write that failed returns it
-		LedgerOptions: fresh.ledgerOptions(),
-	}, func(done, total uint64) { progress("restoring", done, total) })
+	head, err := f.Restore(ctx, n.restoreTarget(), func(done, total uint64) { progress("restoring", done, total) })
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", path, err)
 	}
@@ -192,6 +186,16 @@ func (n *Node) restore(ctx context.Context, path string, progress func(what stri
 	return Restored{
 		Network: f.State.Network, LSN: f.LSN, Epoch: last.Epoch, Block: head.Number.Uint64(), Head: head.Hash(), Observer: len(last.Spec.Members) > 0,
 	}, nil
+}
+
+// restoreTarget says that a snapshot is restored to this node's data.
+func (n *Node) restoreTarget() snapshot.Target {
+	h, fresh := n.opts.Home, newNode(n.opts) // with metrics of its own
+	return snapshot.Target{
+		Dir: h.DataDir(), Log: filepath.Base(h.LogDir()), Ledger: filepath.Base(h.StateDir()), Genesis: n.opts.Genesis,
+		LogOptions:    consensus.StoreOptions{Logger: n.opts.Logger.With("part", "log"), OnFatal: func(error) {}}, // the write that failed returns it
+		LedgerOptions: fresh.ledgerOptions(),
+	}
 }
 
 // unused returns home.ErrExists if the home's data hold anything that is not made of the genesis alone. What Prepare made does not count: nothing

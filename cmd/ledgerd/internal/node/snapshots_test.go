@@ -306,3 +306,49 @@ func TestSnapshotsByThemselves(t *testing.T) {
 	})
 	extend(t, opts, 95, nil)
 }
+
+// TestRejoin: a node whose log is behind goes on from a snapshot that is ahead, and keeps the whole history that it had; from one that is of no use it does not, and
+// goes on with what it has.
+func TestRejoin(t *testing.T) {
+	const behind, ahead, end = 20, 50, 60
+	opts := snapshotOptions(t, nil)
+	extend(t, opts, behind, nil)
+	late := withHome(t, opts)
+	extend(t, late, behind, nil)
+	snapshotAt := func(n uint64) *Rejoin {
+		extend(t, opts, n, nil)
+		file := filepath.Join(t.TempDir(), "a.snapshot")
+		made, err := MakeSnapshot(t.Context(), opts, file, func(uint64) {})
+		require.NoError(t, err)
+		return &Rejoin{path: file, LSN: made.LSN}
+	}
+	stale := snapshotAt(behind)
+	good := snapshotAt(ahead)
+	damaged := filepath.Join(t.TempDir(), "b.snapshot")
+	data, err := os.ReadFile(good.path)
+	require.NoError(t, err)
+	data[len(data)/2] ^= 1
+	require.NoError(t, os.WriteFile(damaged, data, 0o600))
+	for _, r := range []*Rejoin{stale, {path: damaged, LSN: ahead}, {path: damaged + ".gone", LSN: ahead}} {
+		bad := late
+		bad.Rejoin = r
+		extend(t, bad, behind, func(n *Node) {
+			require.True(t, n.rejoinFailed)
+			require.Zero(t, n.log.Trimmed())
+		})
+		require.NoFileExists(t, r.path)
+	}
+	require.NoDirExists(t, late.Home.DataDir()+".before-rejoin")
+
+	late.Rejoin = good
+	extend(t, late, ahead, func(n *Node) {
+		require.False(t, n.rejoinFailed)
+		require.EqualValues(t, ahead, n.log.Trimmed())
+	})
+	require.NoFileExists(t, good.path)
+	require.DirExists(t, late.Home.DataDir()+".before-rejoin")
+	late.Rejoin = nil
+	want := extend(t, opts, end, nil)
+	follow(t, opts, late)
+	require.Equal(t, want, extend(t, late, end, nil))
+}

@@ -27,6 +27,7 @@
 //     position, if that is within the dedup window.
 //  3. What that leaves is for the source to vouch for: that the head is the network's. Whoever made the file could have made up a history with a state to
 //     go with it. A node that joins notices as soon as it reads on: the members' next entry does not verify on a made up digest.
-//  4. A restored node has its data whole, or none (package node, Restore). Its log is not vouched for: it does not vote.
+//  4. A restored node has its data whole, or what it had before (Settle). Its log is not vouched for, and it does not vote, but where it takes over what the
+//     node's own log before it has promised (Target.MakeLog).
 //  5. The newest snapshots are kept, as many as asked for, and at least one. One that is being read may go; its reader is told, and begins anew.
 package snapshot

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -24,15 +26,20 @@ type Target struct {
 	Genesis       *genesis.Genesis
 	LogOptions    consensus.StoreOptions // directory, network, genesis and window are filled in
 	LedgerOptions ledger.Options
+
+	// MakeLog makes the log with these options. nil: consensus.RestoreStore.
+	MakeLog func(context.Context, consensus.StoreOptions, consensus.LogState) error
+	// Keep reports, after MakeLog, whether the content of Dir is worth something: it is kept then, under another name. nil: it is not.
+	Keep func() bool
 }
 
-// Restore makes log and ledger of the file in the place of the target's directory, whose content, if there is any, is worth nothing, and returns the
-// ledger's head. progress is told how much of the ledger's part has been read. Errors: consensus.ErrWrongNetwork; ErrBad; those of the disk.
+// Restore makes log and ledger of the file in the place of the target's directory, and returns the ledger's head. progress is told how much of the ledger's part
+// has been read. Errors: consensus.ErrWrongNetwork; ErrBad; of MakeLog; those of the disk.
 //
-// All is made and verified beside the directory, and then takes its place. After an error, or a crash before that, the directory is as it was; a crash
-// between the two renames leaves none. What is left beside it then, the next Restore removes.
+// All is made and verified beside the directory, and then takes its place. After an error, or a crash before that, the directory is as it was, once Settle has
+// seen to what is left beside it.
 func (f *File) Restore(ctx context.Context, t Target, progress func(done, total uint64)) (*types.Header, error) {
-	fresh := t.Dir + ".restoring"
+	fresh := t.Dir + restoringSuffix
 	err := os.RemoveAll(fresh)
 	if err == nil {
 		err = os.MkdirAll(fresh, 0o755)
@@ -42,7 +49,7 @@ func (f *File) Restore(ctx context.Context, t Target, progress func(done, total 
 	}
 	head, err := f.restore(ctx, t, fresh, progress)
 	if err == nil {
-		err = exchange(fresh, t.Dir)
+		err = exchange(fresh, t.Dir, t.Keep != nil && t.Keep())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("restore: %w", err), os.RemoveAll(fresh))
@@ -58,7 +65,11 @@ func (f *File) restore(ctx context.Context, t Target, fresh string, progress fun
 	}
 	t.LogOptions.FS, t.LogOptions.Dir = vfs.Default, filepath.Join(fresh, t.Log)
 	t.LogOptions.NetworkID, t.LogOptions.Genesis, t.LogOptions.Window = id, t.Genesis.Spec(), int(t.Genesis.Ledgerd.DedupWindow)
-	if err := consensus.RestoreStore(ctx, t.LogOptions, f.State); errors.Is(err, consensus.ErrInvalid) {
+	makeLog := t.MakeLog
+	if makeLog == nil {
+		makeLog = consensus.RestoreStore
+	}
+	if err := makeLog(ctx, t.LogOptions, f.State); errors.Is(err, consensus.ErrInvalid) {
 		return nil, fmt.Errorf("%w: %w", ErrBad, err)
 	} else if err != nil {
 		return nil, err
@@ -101,20 +112,79 @@ func agreesAt(head *types.Header, state consensus.LogState) error {
 	return nil
 }
 
-// exchange puts the directory fresh in the place of dir.
-func exchange(fresh, dir string) error {
-	old := dir + ".replaced"
-	err := os.RemoveAll(old)
-	if err == nil {
-		err = ignoreMissing(os.Rename(dir, old))
+// Names beside a directory, of what takes its place or is to leave it.
+const (
+	restoringSuffix = ".restoring"     // not whole
+	replacedSuffix  = ".replaced"      // to be removed
+	keepingSuffix   = ".replaced-keep" // to be kept
+	keptSuffix      = ".before-rejoin" // is kept
+)
+
+// exchange puts the directory fresh in the place of dir, and keeps or removes what was there. A crash between any two of its steps is Settle's to mend.
+func exchange(fresh, dir string, keep bool) error {
+	for _, step := range exchangeSteps(fresh, dir, keep) {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = os.Rename(fresh, dir)
+	return nil
+}
+
+func exchangeSteps(fresh, dir string, keep bool) []func() error {
+	old := dir + replacedSuffix
+	if keep {
+		old = dir + keepingSuffix
 	}
-	if err != nil {
+	return []func() error{
+		func() error { return Settle(dir, fresh) },
+		func() error { return syncDir(fresh) },
+		func() error { return ignoreMissing(os.Rename(dir, old)) },
+		func() error { return os.Rename(fresh, dir) },
+		func() error { return syncDir(filepath.Dir(dir)) },
+		func() error { return Settle(dir) },
+	}
+}
+
+// Settle ends what a crash has left of a Restore into dir: either the directory is as it was before, or it is the new one. but names what is not to be removed.
+func Settle(dir string, but ...string) error {
+	_, err := os.Lstat(dir)
+	there := err == nil
+	if err := ignoreMissing(err); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(dir)), os.RemoveAll(old))
+	for _, suffix := range []string{replacedSuffix, keepingSuffix} {
+		old := dir + suffix
+		if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var err error
+		switch {
+		case !there:
+			err, there = os.Rename(old, dir), true
+		case suffix == keepingSuffix:
+			err = keep(old, dir+keptSuffix)
+		default:
+			err = os.RemoveAll(old)
+		}
+		if err = errors.Join(err, syncDir(filepath.Dir(dir))); err != nil {
+			return fmt.Errorf("settle %s: %w", dir, err)
+		}
+	}
+	if fresh := dir + restoringSuffix; !slices.Contains(but, fresh) {
+		return os.RemoveAll(fresh)
+	}
+	return nil
+}
+
+// keep gives a directory another name; if that is taken, with a number.
+func keep(dir, name string) error {
+	for to, i := name, 1; ; to, i = fmt.Sprintf("%s.%d", name, i), i+1 {
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(dir, to)
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // A countingReader tells how much has been read.

@@ -181,6 +181,39 @@ func TestRestoredNode(t *testing.T) {
 	}
 }
 
+// TestExchange crashes between any two steps: afterwards the directory is the one before or the new one, whole, and what was to be kept is somewhere.
+func TestExchange(t *testing.T) {
+	for _, worth := range []bool{false, true} {
+		for crash := 0; ; crash++ {
+			dir := filepath.Join(t.TempDir(), "data")
+			fresh := dir + restoringSuffix
+			write := func(dir, what string) {
+				require.NoError(t, os.MkdirAll(dir, 0o755))
+				require.NoError(t, os.WriteFile(filepath.Join(dir, what), nil, 0o600))
+			}
+			write(dir, "old")
+			write(fresh, "new")
+			steps := exchangeSteps(fresh, dir, worth)
+			for _, step := range steps[:min(crash, len(steps))] {
+				require.NoError(t, step())
+			}
+			require.NoError(t, Settle(dir))
+			require.NoError(t, Settle(dir), "it has settled")
+			has := names(t, dir)[0]
+			want := []string{"data"}
+			if has == "new" && worth {
+				want = append(want, "data"+keptSuffix)
+				require.Equal(t, []string{"old"}, names(t, dir+keptSuffix))
+			}
+			require.Equal(t, want, names(t, filepath.Dir(dir)), "after step %d", crash)
+			if crash > len(steps) {
+				require.Equal(t, "new", has)
+				break
+			}
+		}
+	}
+}
+
 func names(t testing.TB, dir string) (all []string) {
 	t.Helper()
 	files, err := os.ReadDir(dir)
