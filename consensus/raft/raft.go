@@ -549,12 +549,12 @@ func (l *Loglet) Status() consensus.LogletStatus {
 		s.State = consensus.StateFailed
 	case tail.Sealed:
 		s.State = consensus.StateSealed
+	case d.Leader == 0: // and should the segment have ended, this is how the log finds out
+		s.State = StateElecting
 	case d.Installing && errors.Is(d.Missing, consensus.ErrTrimmed):
 		s.State = consensus.StateTrimmed
 	case d.Installing:
 		s.State = StateInstalling
-	case d.Leader == 0:
-		s.State = StateElecting
 	}
 	return s
 }

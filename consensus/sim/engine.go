@@ -286,7 +286,7 @@ func (e *engine) end() {
 }
 
 func (e *engine) lost() bool {
-	return e.status.Leader == 0 && !e.status.Installing && !e.replica.Position().Sealed
+	return e.status.Leader == 0 && !e.replica.Position().Sealed
 }
 
 func (e *engine) drained() bool { return e.status.Drained }
