@@ -25,18 +25,26 @@ const (
 	AppendElsewhere
 	// AppendAgain: in the same segment, under the same id.
 	AppendAgain
+	// AppendLook: when this node has come to the LSN that Answered returns, the record is there and this is AppendDone, or it is AppendAgain.
+	AppendLook
 )
 
-func (n AppendNext) String() string { return [...]string{"done", "end", "elsewhere", "again"}[n] }
+func (n AppendNext) String() string {
+	return [...]string{"done", "end", "elsewhere", "again", "look"}[n]
+}
 
 // Answered takes in what the loglet of a segment answered (Loglet.Append). over: the caller does not wait any longer.
 func (a *Appending) Answered(seg Segment, o Offset, err error, over bool) (LSN, AppendNext) {
 	var duplicate DuplicateError
+	var later LaterError
 	switch {
 	case err == nil:
 		return seg.LSN(o), AppendDone
 	case errors.As(err, &duplicate):
 		return duplicate.LSN, AppendDone
+	case errors.As(err, &later):
+		a.unknown = true
+		return later.LSN, AppendLook
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.Is(err, ErrFailed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiverged):
 		return 0, AppendEnd
 	case errors.Is(err, ErrSealed), errors.Is(err, ErrClosed):

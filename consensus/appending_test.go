@@ -28,6 +28,7 @@ func TestAppending(t *testing.T) {
 		{"in", nil, 3, nil, false, 13, consensus.AppendDone, false},
 		{"in at last", lost, 3, nil, true, 13, consensus.AppendDone, true},
 		{"in an earlier segment", nil, 0, consensus.DuplicateError{LSN: 4}, false, 4, consensus.AppendDone, false},
+		{"said to be in a later segment", nil, 0, fmt.Errorf("forwarded: %w", consensus.LaterError{LSN: 14}), false, 14, consensus.AppendLook, true},
 		{"never", nil, 0, consensus.ErrInvalid, false, 0, consensus.AppendEnd, false},
 		{"too large", nil, 0, consensus.ErrTooLarge, false, 0, consensus.AppendEnd, false},
 		{"invalid by now", lost, 0, consensus.ErrInvalid, false, 0, consensus.AppendEnd, true},

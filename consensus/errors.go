@@ -67,6 +67,12 @@ type DuplicateError struct{ LSN LSN }
 
 func (e DuplicateError) Error() string { return fmt.Sprintf("already ordered as lsn %d", e.LSN) }
 
+// A LaterError says that a record, by the word of another node, is in the log at LSN, in a later segment than the one it was offered to. VirtualLog sees for itself when
+// this node has come to there: until then it does not offer the record again, which by then could be so far behind that nobody knows it for the same.
+type LaterError struct{ LSN LSN }
+
+func (e LaterError) Error() string { return fmt.Sprintf("said to be ordered as lsn %d", e.LSN) }
+
 // A CorruptError is an ErrCorrupt with its place.
 type CorruptError struct {
 	LSN   LSN

@@ -27,7 +27,8 @@ type Tail struct {
 type Loglet interface {
 	// Append orders r and returns its offset once r is durable at a quorum, below any valid Seal, and readable on this node. The loglet keeps
 	// r.Payload, which must not be changed any more. A record that is in this loglet already, within the dedup window, is not appended again:
-	// its offset is returned; if an earlier segment holds it, the error is a DuplicateError. A Seal may be appended like any other record.
+	// its offset is returned; if an earlier segment holds it, the error is a DuplicateError, and a LaterError if a later one is said to. A Seal may be appended
+	// like any other record.
 	//
 	// ErrSealed, ErrInvalid, ErrTooLarge, a plain ErrClosed and a plain context error mean that r is surely not in the loglet and will not be.
 	// After any other error, of which ErrUnknownFate is the usual one, r may be in or may still come; appending it again is safe.

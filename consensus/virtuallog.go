@@ -229,12 +229,28 @@ func (v *VirtualLog) append(ctx context.Context, r Record) (LSN, error) {
 			if err := v.settle(ctx, changed); err != nil {
 				return 0, a.Err(err)
 			}
+		case AppendLook:
+			switch held, err := v.holds(ctx, lsn, r.ID); {
+			case err != nil:
+				return 0, a.Err(err)
+			case held:
+				return lsn, nil
+			}
 		case AppendAgain:
 			v.metrics.retries.Inc()
 			v.logger.Debug("append again", "segment", cur.seg.Epoch, "err", err)
 			sleep(ctx, v.closing, &pause)
 		}
 	}
+}
+
+// holds waits until this node has come to an LSN, and reports whether the record with an id is there. If it is trimmed already, it cannot be told.
+func (v *VirtualLog) holds(ctx context.Context, lsn LSN, id RecordID) (bool, error) {
+	entries, err := v.Follow(ctx, lsn, 1)
+	if errors.Is(err, ErrTrimmed) {
+		return false, nil
+	}
+	return err == nil && entries[0].Record.ID == id, err
 }
 
 // Tail returns the first unwritten LSN: 1 on an empty log. With Consistent it is not below any append that was acknowledged, to anybody, before the

@@ -49,7 +49,10 @@
 //
 // A segment that was recovered ends where the recovery says (consensus.Replica.Limit): what a node gives from there on is not looked at.
 //
-// At the Seal the loglet has done its part; the VirtualLog opens the next segment. An append whose record a member has ordered there is told ErrSealed, when
-// this node has come to the Seal, and is appended again, under the same id, in the next segment. If that takes so long that more than W other entries have
-// come meanwhile, the record is not known any more and is in the log twice; whoever forwards from far behind lives with that, or waits first.
+// At the Seal the loglet has done its part; the VirtualLog opens the next segment. An append whose record a member has ordered there is told where (LaterError), when
+// this node has come to the Seal, and the VirtualLog waits until it has come to that place, to see the record there. It is not appended again: when a node is far
+// behind, more than W other entries may have come meanwhile, and the record would not be known any more and be in the log twice.
+//
+// If the Seal comes while the members have not answered yet, the record is appended again, under the same id, in the next segment, at once: it would take more than W
+// entries ordered between the two attempts for it to be in the log twice.
 package observer

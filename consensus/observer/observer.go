@@ -197,15 +197,33 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	l.hear(lsn + 1)
 	o := l.seg.Offset(lsn)
 	e, err := l.await(bounded, o)
+	if err != nil && l.sealed() {
+		return l.ordered(ctx, r, lsn)
+	}
 	switch {
 	case err == nil && e != nil && e.Record.ID != r.ID:
 		return 0, fmt.Errorf("%w: a peer said that record %v is lsn %d, which is %v", consensus.ErrUnknownFate, r.ID, lsn, e.Record.ID)
 	case err == nil:
 		return o, nil
-	case l.sealed():
-		return l.answerSealed(r, nil)
 	}
 	return 0, fmt.Errorf("%w: it was ordered as lsn %d, which is not here yet: %w", consensus.ErrUnknownFate, lsn, l.reason(ctx, err))
+}
+
+// ordered answers an append after the Seal of which a member has said that it is at an LSN. If that lies in the next segments, ErrSealed would have it appended again
+// there, when more than W others may have come since.
+func (l *Loglet) ordered(ctx context.Context, r consensus.Record, lsn consensus.LSN) (consensus.Offset, error) {
+	tail, err := l.replica.Tail()
+	if err == nil && l.seg.Offset(lsn) < tail.Offset {
+		e, err := l.await(ctx, l.seg.Offset(lsn))
+		if err != nil || e == nil || e.Record.ID == r.ID {
+			return l.seg.Offset(lsn), err
+		}
+	}
+	o, err := l.answerSealed(r, err)
+	if errors.Is(err, consensus.ErrSealed) && l.seg.Offset(lsn) >= tail.Offset {
+		return 0, consensus.LaterError{LSN: lsn}
+	}
+	return o, err
 }
 
 // refused says what an append is told that no member has taken.

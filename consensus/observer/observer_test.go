@@ -566,6 +566,71 @@ func (a answering) Append(ctx context.Context, r consensus.Record) (consensus.LS
 	return a.append(ctx, r)
 }
 
+// TestFarBehind: a record that an observer forwards while it is more than W entries behind, across a switch, is in the log once.
+func TestFarBehind(t *testing.T) {
+	w := newWorld(t, 2)
+	w.fill(10)
+	gate := make(chan struct{})
+	for id := uint64(1); id <= 2; id++ {
+		w.nodes[id].Serve(gated{w.log, 11, gate})
+	}
+	v := w.open(nil, observer.Engine(w.options()))
+	_, err := v.Follow(w.ctx, 10, 1)
+	require.NoError(t, err)
+	seal, err := w.log.Append(w.ctx, w.seal(2))
+	require.NoError(t, err)
+	r := record(1 << 20)
+	type answer struct {
+		lsn consensus.LSN
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		lsn, err := v.Append(w.ctx, r)
+		answers <- answer{lsn, err}
+	}()
+	require.True(t, waitFor(w.ctx, func() bool {
+		tail, err := w.log.Tail(w.ctx, consensus.Fast)
+		return err == nil && tail > seal+1
+	}))
+	w.fill(1500) // W is 1,024
+	close(gate)
+	got := <-answers
+	require.NoError(t, got.err)
+	require.Equal(t, seal+1, got.lsn)
+	_, err = v.Append(w.ctx, record(1<<20+1)) // behind whatever else the observer may have handed on
+	require.NoError(t, err)
+	tail, err := v.Tail(w.ctx, consensus.Consistent)
+	require.NoError(t, err)
+	all, err := v.Read(w.ctx, 1, tail)
+	require.NoError(t, err)
+	var found []consensus.LSN
+	for _, e := range all {
+		if e.Record.ID == r.ID {
+			found = append(found, e.LSN)
+		}
+	}
+	require.Equal(t, []consensus.LSN{got.lsn}, found)
+}
+
+// gated is a log whose entries from an LSN on are not given before a gate is open.
+type gated struct {
+	peer.Log
+	from consensus.LSN
+	open chan struct{}
+}
+
+func (g gated) Follow(ctx context.Context, from consensus.LSN, limit int) ([]consensus.Entry, error) {
+	if from >= g.from {
+		select {
+		case <-g.open:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return g.Log.Follow(ctx, from, limit)
+}
+
 // TestSwitches: an observer follows through the segments of a chain while records are appended at it and at a member.
 func TestSwitches(t *testing.T) {
 	w := newWorld(t, 2)

@@ -99,6 +99,15 @@ func (n *node) append(r consensus.Record, patience time.Duration, done func(cons
 				c.fail(err)
 			case consensus.AppendElsewhere:
 				c.again(0, l)
+			case consensus.AppendLook:
+				n.look(lsn, c, func(e consensus.Entry) {
+					if e.Record.ID != r.ID {
+						c.again(pause, l)
+						return
+					}
+					c.done = true
+					done(lsn, nil)
+				})
 			case consensus.AppendAgain:
 				c.again(pause, l)
 				pause = min(2*pause, 200*time.Millisecond)
@@ -106,6 +115,19 @@ func (n *node) append(r consensus.Record, patience time.Duration, done func(cons
 		})
 	}
 	c.try()
+}
+
+// look calls then with the entry at an LSN when this node has come to it, unless the call ends before.
+func (n *node) look(lsn consensus.LSN, c *call, then func(consensus.Entry)) {
+	switch {
+	case c.done:
+	case c.over:
+		c.fail(context.DeadlineExceeded)
+	case n.store.Next() > lsn:
+		then(n.entries(lsn, lsn+1)[0])
+	default:
+		n.after(n.w.between(5*time.Millisecond, 40*time.Millisecond), func() { n.look(lsn, c, then) })
+	}
 }
 
 // tail is VirtualLog.Tail, consistent.

@@ -123,7 +123,7 @@ func (o *observer) append(r consensus.Record, done func(consensus.Offset, error)
 		case err != nil:
 			answer(0, unknown(err))
 		default:
-			o.held(got.lsn, func() { answer(o.offset(got.lsn)) }, func() { answer(0, unknown(o.end(nil))) })
+			o.held(got.lsn, func() { answer(o.offset(got.lsn)) }, func() { answer(0, o.later(got.lsn)) })
 		}
 	})
 	return func() { answer(0, unknown(context.DeadlineExceeded)) }
@@ -135,6 +135,14 @@ func (o *observer) offset(lsn consensus.LSN) (consensus.Offset, error) {
 		return 0, consensus.DuplicateError{LSN: lsn}
 	}
 	return o.seg.Offset(lsn), nil
+}
+
+// later is what an append ends with of which another node has said where it is, and that has not come here before the observer was closed.
+func (o *observer) later(lsn consensus.LSN) error {
+	if p := o.replica.Position(); p.Sealed && lsn >= p.Next {
+		return consensus.LaterError{LSN: lsn}
+	}
+	return unknown(o.end(nil))
 }
 
 // end is what a call ends with that the observer does not answer any more.
