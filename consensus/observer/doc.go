@@ -22,7 +22,7 @@
 // # Invariants
 //
 //  1. Nothing is applied but entries that continue this node's log: the next LSN, of this epoch, with the digest that follows from this node's own, not before
-//     its predecessor's time. One that does not is not applied, however many say so.
+//     its predecessor's time, of a record that is an entry there by the rules which all engines share. One that does not is not applied, however many say so.
 //  2. What a reader sees is durable on this node.
 //  3. An Append that succeeds has its record at that offset of this node's own log, by its id, whatever the other node answered.
 //  4. From the Seal on nothing is applied, and no other node is asked: what is asked of the loglet it answers from the store.
@@ -36,8 +36,7 @@
 // members'; from then on nobody who has theirs fits any more.
 //
 // So one node whose entries do not fit lies, or is damaged, and is left alone; but if the members who say so are too many for that (a majority of them, or
-// more than a third where lies are to be expected), it is this node that has gone astray: it stops with ErrDiverged, as it does when entries that fit would
-// become others by this node's own rules (a repeated id within the dedup window; nothing else gets that far). It never cuts back what it has applied.
+// more than a third where lies are to be expected), it is this node that has gone astray: it stops with ErrDiverged. It never cuts back what it has applied.
 //
 // # When the others have trimmed
 //

@@ -164,6 +164,28 @@ func (l *Loglet) take(ctx context.Context, from consensus.Member, entries []cons
 // verify returns those entries that continue the log from a position (invariant 1), up to the Seal if it is among them, or to where a recovery ends the
 // segment, and what is wrong with the next.
 func (l *Loglet) verify(at consensus.Position, entries []consensus.Entry) (good []consensus.Entry, sealed bool, wrong error) {
+	good, sealed, wrong = l.linked(at, entries)
+	items := make([]consensus.Item, len(good))
+	for i, e := range good {
+		items[i] = consensus.Item{UnixMilli: e.UnixMilli, Record: e.Record}
+	}
+	verdicts, err := l.replica.Judge(items)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: %w", errStop, err)
+	}
+	for i, v := range verdicts {
+		switch {
+		case v.Kind != consensus.Data:
+			return good[:i], false, &contradiction{good[i].LSN, fmt.Sprintf("by the rules it is no entry: %v of lsn %d (%v)", v.Kind, v.LSN, v.Err)}
+		case v.Next != nil: // the Seal
+			return good[:i+1], true, nil
+		}
+	}
+	return good, sealed, wrong
+}
+
+// linked is verify without the rules by which a record is an entry.
+func (l *Loglet) linked(at consensus.Position, entries []consensus.Entry) (good []consensus.Entry, sealed bool, wrong error) {
 	next, digest, millis, limit := at.Next, at.Digest, at.UnixMilli, l.replica.Limit()
 	for i, e := range entries {
 		if limit != 0 && next == limit {
@@ -182,14 +204,6 @@ func (l *Loglet) verify(at consensus.Position, entries []consensus.Entry) (good 
 		}
 		if err := e.Verify(digest); err != nil {
 			return bad("%v", err)
-		}
-		if e.Record.App == consensus.AppLog {
-			if _, err := consensus.DecodeClaim(e.Record.Payload); err != nil {
-				if err := consensus.ValidSeal(l.replica.Segment(), e.LSN, e.Record); err != nil {
-					return bad("neither claim nor Seal: %v", err)
-				}
-				return entries[:i+1], true, nil
-			}
 		}
 		next, digest, millis = e.LSN+1, e.Digest, e.UnixMilli
 	}

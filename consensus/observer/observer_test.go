@@ -371,6 +371,10 @@ func forgeries(v *consensus.VirtualLog, lsn consensus.LSN) map[string]func([]con
 			e.Record.App = consensus.AppLog
 			e.Record.Payload = consensus.Seal{}.Encode()
 		}),
+		"a repeated id": fitting(func(e *consensus.Entry) { e.Record.ID = record(2).ID }),
+		"an unsigned claim": fitting(func(e *consensus.Entry) {
+			e.Record = consensus.Claim{Member: 1, Epoch: 1, At: 1}.Record(e.Record.ID)
+		}),
 		"a Base":             fitting(func(e *consensus.Entry) { e.Record.App = consensus.AppLog; e.Record.Payload = []byte{2, 1} }),
 		"of a forged prefix": at(lsn, func(e *consensus.Entry) { e.Digest = consensus.NextDigest(consensus.Digest{7}, *e) }),
 	}
@@ -420,7 +424,7 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
-// TestRulesDiffer: entries that fit, and are none by this node's rules.
+// TestRulesDiffer: entries that fit, and are none by this node's rules, of all members that there are.
 func TestRulesDiffer(t *testing.T) {
 	w := newWorld(t, 1)
 	w.fill(3)
@@ -436,7 +440,7 @@ func TestRulesDiffer(t *testing.T) {
 	w.observe()
 	err := <-w.stuck
 	require.ErrorIs(t, err, consensus.ErrDiverged)
-	require.ErrorContains(t, err, "lsn 2")
+	require.ErrorContains(t, err, "lsn 2 contradicts")
 }
 
 // frozen is the log of a node that is cut off from the others: it serves what it had.
