@@ -55,7 +55,12 @@ type Driver struct {
 	term    uint64
 	role    raft.StateType
 	commit  uint64
-	sealed  uint64 // applied index at which the segment was known to be sealed here; 0: it is not
+
+	elections     uint64 // in which this node has stood
+	leaderChanges uint64
+	lastLeader    uint64 // who led last; 0: nobody yet
+
+	sealed uint64 // applied index at which the segment was known to be sealed here; 0: it is not
 
 	// Own appends, in the order in which they came, up to their answer. Those before cursor have been handed over, or are done.
 	own       []*Append
@@ -396,7 +401,14 @@ func (d *Driver) step(m *raftpb.Message) {
 func (d *Driver) observe() {
 	st := d.rn.BasicStatus()
 	leader, term := st.Lead, st.HardState.GetTerm()
+	if st.RaftState == raft.StateCandidate && (d.role != raft.StateCandidate || term != d.term) {
+		d.elections++
+	}
 	d.commit, d.role = st.HardState.GetCommit(), st.RaftState
+	if leader != 0 && leader != d.lastLeader {
+		d.lastLeader = leader
+		d.leaderChanges++
+	}
 	if leader == d.leader && term == d.term {
 		return
 	}

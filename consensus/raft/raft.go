@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"ledgerd/consensus"
 )
 
@@ -45,6 +47,9 @@ type Options struct {
 	MaxUncommittedBytes int // of what a leader has proposed and is not committed. Default 64 MiB
 	CacheBytes          int // of raft entries kept in memory. Default 16 MiB
 	KeepEntries         int // raft entries kept behind the applied ones, for members that were away. Default 131,072
+
+	// Registerer shows the engine's metrics, which are those of the newest segment that this node orders in. nil: they are not shown.
+	Registerer prometheus.Registerer
 
 	MaxLag         uint64        // entries by which a leader's application may be behind. Default 10,000
 	MaxClockOffset time.Duration // of a leader from the members' median. Default 10 s
@@ -138,6 +143,7 @@ type Loglet struct {
 	}
 	wait    sync.WaitGroup // for run
 	status  atomic.Pointer[DriverStatus]
+	metrics *metrics
 	drained chan struct{} // closed when every member has applied the Seal
 
 	inbox struct {
@@ -167,6 +173,10 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 	if len(seg.Spec.Members) > 1 && opts.Transport == nil {
 		return nil, fmt.Errorf("open raft loglet: %w: %d members, and no transport", consensus.ErrInvalid, len(seg.Spec.Members))
 	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("open raft loglet: %w", err)
+	}
 	replica, err := store.Replica(seg.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("open raft loglet: %w", err)
@@ -182,7 +192,7 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 	closing := make(chan struct{})
 	l := &Loglet{
 		replica: replica, opts: opts, room: consensus.NewRoom(opts.MaxQueueBytes, closing),
-		closing: closing, drained: make(chan struct{}),
+		closing: closing, drained: make(chan struct{}), metrics: m,
 	}
 	l.inbox.ready = make(chan struct{}, 1)
 	l.work.write, l.work.apply = make(chan *Write, 1), make(chan *Apply, 1)
@@ -192,6 +202,7 @@ func Open(store *consensus.Store, seg consensus.Segment, opts Options) (*Loglet,
 			return nil, errors.Join(fmt.Errorf("open raft loglet: join the peers: %w", err), driver.Close())
 		}
 	}
+	m.begin(l)
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.work.Go(l.writer)
@@ -306,7 +317,8 @@ func (l *Loglet) step(ctx context.Context, d *Driver, in Inputs) (err error) {
 
 func (l *Loglet) publish(d *Driver) {
 	s := d.Status()
-	if l.status.Store(s); s.Drained {
+	l.metrics.count(l.status.Swap(s), s)
+	if s.Drained {
 		select {
 		case <-l.drained:
 		default:
@@ -318,7 +330,12 @@ func (l *Loglet) publish(d *Driver) {
 // writer persists what the driver wants written.
 func (l *Loglet) writer() {
 	for w := range l.work.write {
-		l.report(w.Persist(), func(in *Inputs) { in.Written = w })
+		begun := time.Now()
+		err := w.Persist()
+		if w.Sync {
+			l.metrics.sync.Observe(time.Since(begun).Seconds())
+		}
+		l.report(err, func(in *Inputs) { in.Written = w })
 	}
 }
 
@@ -400,6 +417,7 @@ func install(ctx context.Context, r *consensus.Replica, fetcher Fetcher, f *Fetc
 
 // stop ends the driver: nothing is taken in any more, what is under way is finished, and what waits is told.
 func (l *Loglet) stop(d *Driver, err error) {
+	l.metrics.end(l)
 	if l.peers != nil {
 		if e := l.peers.Close(); e != nil {
 			d.logger.Warn("leave the peers", "err", e)

@@ -2,26 +2,32 @@ package raft
 
 import (
 	"context"
-
 	"fmt"
 	"log/slog"
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
 
 	"ledgerd/consensus"
 )
 
 // DriverStatus is what a member knows of itself and the others.
 type DriverStatus struct {
-	Leader     uint64 // 0: unknown
-	Role       string // "follower", "pre-candidate", "candidate", "leader"
-	Term       uint64
-	Committed  uint64 // raft index
-	Applied    uint64 // raft index
-	Quorum     int    // how many members it takes
-	Queued     int    // own appends that are not answered
-	Refused    uint64 // frames
+	Leader    uint64 // 0: unknown
+	Role      string // "follower", "pre-candidate", "candidate", "leader"
+	Term      uint64
+	Committed uint64 // raft index
+	Applied   uint64 // raft index
+	Quorum    int    // how many members it takes
+	Queued    int    // own appends that are not answered
+	Proposed  int    // records that this node has proposed, leading, and that are not applied
+	Last      uint64 // raft index of the last entry here
+	Refused   uint64 // frames
+
+	Elections     uint64 // in which this node has stood, since it was opened
+	LeaderChanges uint64 // to another member than before, since then
+
 	Installing bool
 	Awaits     consensus.LSN  // if Installing: the first LSN that is not to be fetched
 	Missing    error          // why the entries that are to be installed are not to be had now; nil: they come
@@ -34,12 +40,15 @@ type MemberStatus struct {
 	ID          uint64
 	Recent      bool   // heard of within two election timeouts
 	Applied     uint64 // raft index
+	Match       uint64 // raft index up to which the leader knows it to hold the log; 0 on others
 	Lag         uint64 // entries by which its application is behind
 	ClockOffset time.Duration
 }
 
+const roleLeader = "leader"
+
 var roles = map[raft.StateType]string{
-	raft.StateFollower: "follower", raft.StatePreCandidate: "pre-candidate", raft.StateCandidate: "candidate", raft.StateLeader: "leader",
+	raft.StateFollower: "follower", raft.StatePreCandidate: "pre-candidate", raft.StateCandidate: "candidate", raft.StateLeader: roleLeader,
 }
 
 // Status returns the driver's state, as of the last step.
@@ -47,12 +56,17 @@ func (d *Driver) Status() *DriverStatus {
 	s := &DriverStatus{
 		Leader: d.leader, Role: roles[d.role], Term: d.term, Committed: d.commit, Applied: d.log.position.Applied,
 		Quorum: len(d.voters)/2 + 1, Queued: len(d.own), Refused: d.wrong, Installing: d.install != nil, Drained: d.sealed != 0,
+		Proposed: len(d.proposed), Last: d.log.last, Elections: d.elections, LeaderChanges: d.leaderChanges,
+	}
+	match := map[uint64]uint64{}
+	if d.role == raft.StateLeader {
+		d.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) { match[id] = p.Match })
 	}
 	if i := d.install; i != nil {
 		s.Awaits, s.Missing = i.next, i.unserved
 	}
 	for _, id := range d.voters {
-		m := MemberStatus{ID: id, Recent: true, Applied: s.Applied, Lag: d.lag()}
+		m := MemberStatus{ID: id, Recent: true, Applied: s.Applied, Match: match[id], Lag: d.lag()}
 		if p := d.peers[id]; p != nil {
 			m.Recent, m.Applied, m.Lag, m.ClockOffset = d.recent(p), p.applied, p.lag, p.offset
 		}

@@ -104,7 +104,7 @@ func (e raftEngine) Open(ctx context.Context, store *consensus.Store, seg consen
 	if err != nil {
 		return nil, err
 	}
-	opts := raft.Options{Self: self.ID, Applied: n.applied, Transport: transport{n.peers.node}, Fetcher: n.peers.client}
+	opts := raft.Options{Self: self.ID, Applied: n.applied, Transport: transport{n.peers.node}, Fetcher: n.peers.client, Registerer: n.registry}
 	return raft.Engine(opts).Open(ctx, store, seg)
 }
 
