@@ -24,6 +24,7 @@ type initFlags struct {
 	genesis string
 	engine  string
 	chainID uint64
+	observe bool
 	json    bool
 }
 
@@ -36,7 +37,8 @@ func (c console) init() *cobra.Command {
 
 --genesis takes the JSON that geth's init and Hardhat know, optionally with a section "ledgerd"; the contracts that the
 rules and the usual tools expect are added to it. If it names members, one of them must have the key of this node: make that
-first, with ` + "`ledgerd keys new DIR/node.key`" + `. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
+first, with ` + "`ledgerd keys new DIR/node.key`" + `. With --observer the node is none of them: it follows the log, and can
+be made a member by ` + "`ledgerd log reconfigure`" + `. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
 whose keys everybody knows.`,
 		Example: `  ledgerd init --home ./node --genesis genesis.json
   ledgerd init --home ./node --chain-id 31337`,
@@ -47,6 +49,7 @@ whose keys everybody knows.`,
 	flags.StringVar(&f.genesis, "genesis", "", "genesis file; - reads stdin")
 	flags.StringVar(&f.engine, "engine", "", "engine of the log's first segment ("+strings.Join(node.EngineNames(), ", ")+"); default: the genesis file's, or local")
 	flags.Uint64Var(&f.chainID, "chain-id", defaultDevChainID, "chain id, without --genesis")
+	flags.BoolVar(&f.observe, "observer", false, "the node is none of the members that the genesis names; it begins by following them")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	homeFlag(cmd, &f.dir)
 	return cmd
@@ -79,6 +82,12 @@ func (c console) runInit(cmd *cobra.Command, f initFlags) error {
 		return err
 	}
 	prepare := func() error { return node.Prepare(cmd.Context(), h, g) }
+	if f.observe {
+		if len(g.Ledgerd.Members) == 0 {
+			return usagef("--observer: the genesis names no members to follow")
+		}
+		prepare = nil // nothing vouches for the disk of a node that is no member
+	}
 	if err := h.Create(config.Default().TOML(), text, prepare); err != nil {
 		return err
 	}
