@@ -67,6 +67,7 @@ type nextMember struct {
 	tried  bool      // it has answered, one way or the other
 	ready  *Ready
 	err    error
+	lost   bool // it does not get ready in this attempt
 	over   bool // it is in the new epoch
 }
 
@@ -206,6 +207,7 @@ func (a *Attempt) answers(in AttemptInputs) {
 			if m.err = p.Err; m.err == nil {
 				m.err = a.good(m.Member, p.Ready)
 			}
+			m.lost = errors.Is(m.err, ErrUnknownNode)
 			if m.err == nil {
 				m.ready = &p.Ready
 			}
@@ -248,10 +250,13 @@ func (a *Attempt) member(id uint64) *nextMember {
 
 // prepare asks members until a quorum agrees, and a little longer for the others.
 func (a *Attempt) prepare(now time.Time, act *AttemptActions) {
-	agreed, all := a.agreed(), true
+	agreed, all, possible := a.agreed(), true, 0
 	for _, m := range a.members {
 		all = all && m.tried
-		if m.ready == nil && !m.asking && !now.Before(m.after) && len(m.NodeKey) > 0 {
+		if !m.lost {
+			possible++
+		}
+		if m.ready == nil && !m.lost && !m.asking && !now.Before(m.after) && len(m.NodeKey) > 0 {
 			m.asking = true
 			act.Prepare = append(act.Prepare, m.Member)
 		}
@@ -266,7 +271,7 @@ func (a *Attempt) prepare(now time.Time, act *AttemptActions) {
 		}
 		return
 	}
-	if now.Sub(a.begun) >= a.opts.Patience {
+	if possible < readyQuorum(a.request.Spec) || now.Sub(a.begun) >= a.opts.Patience {
 		a.abandon(a.unready(agreed))
 	}
 }

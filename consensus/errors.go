@@ -54,6 +54,10 @@ var (
 	// taken part before (Store.Vouched). It can follow as an observer, and become a member by a reconfiguration.
 	ErrNotMember = errors.New("not a member of the segment")
 
+	// ErrUnknownNode: this node has nothing to do with the other one that it was to ask: that is no member of a segment that this one knows, nor on its list of
+	// observers. It stays so until one of these changes.
+	ErrUnknownNode = errors.New("unknown here: no member, and not on this node's list of observers")
+
 	// ErrWrongNetwork: the directory holds the log of another network.
 	ErrWrongNetwork = errors.New("log of another network")
 

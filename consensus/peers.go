@@ -11,7 +11,7 @@ type Peers interface {
 	// SegmentEnd asks the members of seg, and whoever else is known, whether it has ended. The result is verified (SegmentEnd.Verify); false: nobody
 	// who answered knows of an end. An error: nobody answered.
 	SegmentEnd(ctx context.Context, seg Segment) (SegmentEnd, bool, error)
-	// Prepare asks a member of the next segment to get ready: VirtualLog.Prepare on that node.
+	// Prepare asks a member of the next segment to get ready: VirtualLog.Prepare on that node. ErrUnknownNode if this node must not talk to it.
 	Prepare(ctx context.Context, m Member, p Prepare) (Ready, error)
 	// Status asks a member how its log is.
 	Status(ctx context.Context, m Member) (Status, error)

@@ -31,6 +31,9 @@ func (v *VirtualLog) Reconfigure(ctx context.Context, q Request, signatures []Si
 	if err != nil {
 		return Progress{Stage: Abandoned, Err: err}, fmt.Errorf("reconfigure: %w", err)
 	}
+	if a.stage == Preparing && slices.ContainsFunc(q.Spec.Members, v.isSelf) {
+		_ = v.enlist(ctx, q.Segment()) // so that the other next members are known here before they are asked; what is wrong with it, Prepare says
+	}
 	v.logger.Info("reconfigure", "segment", q.Epoch, "engine", q.Spec.Engine, "members", len(q.Spec.Members), "lsn", a.at)
 	last, err := v.runAttempt(ctx, a, progress)
 	if err == nil {

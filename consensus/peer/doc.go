@@ -67,8 +67,9 @@
 //
 // Whoever reads may ask a node to get ready for an epoch: what it takes is not the caller's right but the administrators' signatures, which go with the request,
 // and which the log looks at. The two know each other already. The caller is a member of a segment of the chain, or an observer of it; and a next member that has
-// never been one follows the log first, so it stands in every node's list of observers before it is named in a request. A request that names a stranger does not
-// get anywhere: nobody dials it. From when it is prepared until its Seal, the members of the request may mesh (View.Prepared).
+// never been one follows the log first, so it stands in every node's list of observers before it is named in a request. From when it is prepared until its Seal, the
+// members of the request may mesh (View.Prepared); so a next member knows the others from then on. A node that is none of them does not dial a stranger which the
+// request names, and says so at once (consensus.ErrUnknownNode).
 //
 // # Coming back after a long time
 //

@@ -46,7 +46,7 @@ func (n *Node) logPeer(m consensus.Member) (*logPeer, error) {
 		return nil, fmt.Errorf("%w: member %d has no node key", ErrNotServing, m.ID)
 	}
 	if n.opts.Roster.Rights(key[:]).Stranger() {
-		return nil, fmt.Errorf("%w: member %d has no rights here", ErrNotServing, m.ID)
+		return nil, fmt.Errorf("%w: node %x: %w", ErrNotServing, []byte(m.NodeKey), consensus.ErrUnknownNode)
 	}
 	address := n.opts.Resolve(m)
 	n.mu.Lock()

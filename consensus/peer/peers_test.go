@@ -190,6 +190,11 @@ func TestPrepare(t *testing.T) {
 	}
 	_, err = peers.Prepare(ctx, c.members()[0], asked)
 	require.ErrorIs(t, err, consensus.ErrInvalid, "oneself")
+	stranger := m
+	stranger.NodeKey = testKey(77).Public().(ed25519.PublicKey)
+	_, err = peers.Prepare(ctx, stranger, asked)
+	require.ErrorIs(t, err, consensus.ErrUnknownNode)
+	require.ErrorIs(t, err, ErrNotServing)
 	c.nodes[2].Serve(plain{v})
 	_, err = peers.Prepare(ctx, m, asked)
 	require.ErrorIs(t, err, ErrNotServing)
