@@ -265,6 +265,13 @@ func (v *VirtualLog) askOne(ctx context.Context, seg Segment) (ended bool, err e
 		return false, err
 	}
 	if end.Recovery == nil {
+		if _, known, err := v.store.SegmentEnd(seg.Epoch); err != nil || known {
+			return true, err // it has come here meanwhile, verified
+		}
+		if err := v.store.continuedByEnd(end); err != nil {
+			v.logger.Warn("a peer tells of an end that is not one of this node's log", "segment", seg.Epoch, "lsn", uint64(end.Seal.LSN), "err", err)
+			return false, nil
+		}
 		return true, nil
 	}
 	err = v.store.Await(*end.Recovery)

@@ -186,6 +186,26 @@ func (s *Store) segmentEnd(epoch Epoch) (SegmentEnd, bool, error) {
 	return end, true, nil
 }
 
+// continuedByEnd returns an error if a Seal is not one behind what this node holds of its last segment: then either of the two is of another log.
+func (s *Store) continuedByEnd(end SegmentEnd) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	e, next := end.Seal, s.Next()
+	switch {
+	case end.Recovery != nil || e.LSN > next: // nothing to compare
+		return nil
+	case e.LSN < next:
+		return fmt.Errorf("%w: epoch %d is said to end at lsn %d, and this node holds it up to %d", ErrInvalid, e.Epoch, e.LSN, next-1)
+	}
+	digest, err := s.digestAt(e.LSN - 1)
+	if err != nil {
+		return err
+	}
+	return e.Verify(digest)
+}
+
 // A Position is how far a segment was applied on this node, all of one moment.
 type Position struct {
 	Applied   uint64 // the engine's own position

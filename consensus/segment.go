@@ -98,6 +98,18 @@ func (e SegmentEnd) Tail() LSN {
 	return e.Seal.LSN + 1
 }
 
+// Overrides reports whether, of two ends of one segment, e is the one to go by: a recovery is the administrators' word against a Seal, and against one with a lower
+// count.
+func (e SegmentEnd) Overrides(other SegmentEnd) bool {
+	switch {
+	case e.Recovery == nil:
+		return false
+	case other.Recovery == nil:
+		return true
+	}
+	return e.Recovery.Count > other.Recovery.Count
+}
+
 // next returns the segment that begins at the end of seg, which e is known to end.
 func (e SegmentEnd) next(seg Segment) *Segment {
 	if e.Recovery != nil {

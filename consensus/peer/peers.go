@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sync/errgroup"
@@ -31,14 +32,24 @@ func (n *Node) Peers(known func() []consensus.Member) *Peers {
 // maxAsked is how many nodes are asked at a time.
 const maxAsked = 16
 
-// SegmentEnd asks the members of a segment, and whoever else is known, all at once, whether the segment has ended. The first who knows an end that satisfies
-// Options.VerifyEnd is believed. ok is false if nobody who answered knows of one; the answers that are there when ctx ends count. It is an error, an
-// ErrNotServing, if nobody answered.
+// endGrace is how long the others are waited for when one has told of an end. A recovery that one of them knows is the administrators' last word, whatever members
+// that were not fenced have sealed meanwhile.
+const endGrace = 250 * time.Millisecond
+
+// SegmentEnd asks the members of a segment, and whoever else is known, all at once, whether the segment has ended. Of the ends that satisfy Options.VerifyEnd, and come
+// within endGrace of the first, a recovery is believed before a Seal, of two the one with the higher count, and of two Seals the first. ok is false if nobody who
+// answered knows of one; the answers that are there when ctx ends count. It is an error, an ErrNotServing, if nobody answered.
 func (p *Peers) SegmentEnd(ctx context.Context, seg consensus.Segment) (end consensus.SegmentEnd, ok bool, err error) {
 	asking, enough := context.WithCancel(ctx)
 	defer enough()
 	var mu sync.Mutex
 	answers := 0
+	var grace *time.Timer
+	defer func() {
+		if grace != nil {
+			grace.Stop()
+		}
+	}()
 	errs := p.client.askAll(asking, p.among(seg.Spec.Members), func(ctx context.Context, _ consensus.Member, log peerpbconnect.LogClient) error {
 		resp, err := log.SegmentEnd(ctx, connect.NewRequest(&peerpb.SegmentEndRequest{Epoch: uint64(seg.Epoch)}))
 		if err != nil {
@@ -56,9 +67,13 @@ func (p *Peers) SegmentEnd(ctx context.Context, seg consensus.Segment) (end cons
 		mu.Lock()
 		defer mu.Unlock()
 		answers++
-		if resp.Msg.GetEnded() && !ok {
-			end, ok = told, true
-			enough()
+		if resp.Msg.GetEnded() {
+			if !ok {
+				grace = time.AfterFunc(endGrace, enough)
+			}
+			if !ok || told.Overrides(end) {
+				end, ok = told, true
+			}
 		}
 		return nil
 	})

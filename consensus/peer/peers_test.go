@@ -120,6 +120,31 @@ func TestSegmentEnd(t *testing.T) {
 		serve(2, unknown)
 	}
 
+	// A recovery is believed before a Seal, which members that were not fenced may have ordered since; of two recoveries, the later.
+	recovery := func(count uint64) consensus.SegmentEnd {
+		r := consensus.Recovery{NetworkID: seg.Network, Epoch: 2, Count: count, Base: 2, Digest: consensus.Digest{1}, Spec: seg.Spec}
+		return consensus.SegmentEnd{Recovery: &consensus.SignedRecovery{Recovery: r, Signatures: []consensus.Signature{r.Sign(testKey(90))}}}
+	}
+	telling := func(end consensus.SegmentEnd, after <-chan struct{}) func(consensus.Epoch) (consensus.SegmentEnd, bool, error) {
+		return func(consensus.Epoch) (consensus.SegmentEnd, bool, error) {
+			<-after
+			return end, true, nil
+		}
+	}
+	now, told := make(chan struct{}), make(chan struct{})
+	close(now)
+	serve(2, func(e consensus.Epoch) (consensus.SegmentEnd, bool, error) {
+		defer close(told)
+		return knows(e)
+	})
+	serve(3, telling(recovery(2), told))
+	serve(4, telling(recovery(1), now))
+	got, ok, err = peers.SegmentEnd(ctx, seg)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, recovery(2).Encode(), got.Encode())
+	serve(2, unknown)
+
 	// One that does not answer does not stand in the way of one that knows, and at the end of the time the others' answers count.
 	hang := make(chan struct{})
 	defer close(hang)
