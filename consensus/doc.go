@@ -75,6 +75,8 @@
 // node, what serves the last segment: the engine, or the observer (Options.Observe). A sealed engine lingers until its members have reported the Seal, or
 // for 30 s. A member that was away asks its peers for the SegmentEnd before it starts an engine, and while that finds nobody to order with; if there is one,
 // it follows the log service up to the Seal instead.
+// A Seal that a peer tells of has to be ahead of what this node holds, or to verify right behind it; whether the entries up to it are those of its digest is seen
+// when they come. A recovery goes before a Seal: members that should have been fenced may have ordered one since.
 //
 // Beyond the invariants above:
 //
