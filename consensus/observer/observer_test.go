@@ -715,7 +715,9 @@ func TestBootstrap(t *testing.T) {
 	require.NoError(t, err)
 	w.seen = l
 	defer func() { require.NoError(t, l.Close()) }()
-	w.eventually(func(s consensus.LogletStatus) bool { return strings.Contains(s.Detail["problem"], consensus.ErrUnknownNode.Error()) }, "a stranger is not dialled")
+	w.eventually(func(s consensus.LogletStatus) bool {
+		return strings.Contains(s.Detail["problem"], consensus.ErrUnknownNode.Error())
+	}, "a stranger is not dialled")
 	w.own.Set(peer.View{Segments: first, Bootstrap: today})
 	w.same()
 }
