@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -27,6 +28,32 @@ type EngineArea struct {
 func (s *Store) EngineArea(epoch Epoch) *EngineArea {
 	return &EngineArea{store: s, prefix: key(keyEngine, epoch)}
 }
+
+// Hold notes that an engine uses the area, until release is called. It keeps nobody from anything: see Held.
+func (a *EngineArea) Hold() (release func()) {
+	epoch := a.epoch()
+	add := func(n int) {
+		a.store.mu.Lock()
+		defer a.store.mu.Unlock()
+		if a.store.mu.held == nil {
+			a.store.mu.held = map[Epoch]int{}
+		}
+		if a.store.mu.held[epoch] += n; a.store.mu.held[epoch] == 0 {
+			delete(a.store.mu.held, epoch)
+		}
+	}
+	add(1)
+	return sync.OnceFunc(func() { add(-1) })
+}
+
+// Held reports whether an engine uses the area: a sealed one does for a while beside those of the next epochs.
+func (a *EngineArea) Held() bool {
+	a.store.mu.RLock()
+	defer a.store.mu.RUnlock()
+	return a.store.mu.held[a.epoch()] > 0
+}
+
+func (a *EngineArea) epoch() Epoch { return Epoch(binary.BigEndian.Uint64(a.prefix[1:])) }
 
 func (a *EngineArea) key(k []byte) []byte {
 	return append(append(make([]byte, 0, len(a.prefix)+len(k)), a.prefix...), k...)
@@ -117,8 +144,7 @@ func (b *EngineBatch) DeleteRange(lo, hi []byte) error {
 
 // Enter notes, in the batch in which an engine stores that this disk is a member's of its epoch, that the disk's being vouched for has been used up.
 func (b *EngineBatch) Enter() error {
-	epoch := Epoch(binary.BigEndian.Uint64(b.area.prefix[1:]))
-	return b.b.Set([]byte{keyVouch}, binary.BigEndian.AppendUint64(nil, uint64(epoch)+1), nil)
+	return b.b.Set([]byte{keyVouch}, binary.BigEndian.AppendUint64(nil, uint64(b.area.epoch())+1), nil)
 }
 
 // Vouch notes, synced, that this disk has been this node's only one since before an epoch began, so that the node cannot have voted in that epoch, nor

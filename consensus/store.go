@@ -122,6 +122,7 @@ type Store struct {
 		data     LSN             // of the newest entry of an application, as far as this process has seen one
 		trimmed  LSN
 		recent   recent
+		held     map[Epoch]int // EngineAreas that are in use
 		wake     chan struct{} // closed at the next change of anything above; nil if nobody waits
 		extended chan struct{} // closed at the next change of segments; nil if nobody waits
 	}

@@ -98,6 +98,9 @@
 //
 // The file synced-raft-EPOCH beside the store's is the witness.
 //
+// It is dropped when the engine of a sealed segment is closed, or, after a crash, when that of a later one is opened. Several may be there at a time: an engine runs
+// until its members have heard of its end, whatever epochs have begun since.
+//
 // The hard state's commit index is written along with what has to be written anyhow. It may be old: what was committed and applied is known from the
 // segment's mark.
 package raft

@@ -63,6 +63,7 @@ type storage struct {
 	self    uint64
 	members []uint64
 
+	release   func() // of the area
 	witness   *witness
 	writes    uint64 // number of the last write asked for
 	hard      hardState
@@ -100,22 +101,53 @@ func openStorage(store *consensus.Store, replica *consensus.Replica, self uint64
 	if s.witness, err = openWitness(store.Options(), seg); err != nil {
 		return nil, err
 	}
+	s.release = s.area.Hold()
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("load raft log: %w", err), s.close())
 	}
-	return s, s.forget(store, seg.Epoch)
+	if err := forget(store, seg.Epoch-1); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
-func (s *storage) close() error { return s.witness.file.Close() }
-
-// forget drops what is left of the epoch before the last, if it was raft's. The last one's engine may still be running, until its members have all heard of its
-// end.
-func (s *storage) forget(store *consensus.Store, epoch consensus.Epoch) error {
-	if epoch <= 2 || store.Segments()[epoch-3].Spec.Engine != Name {
-		return nil
+// close lets go of the store. A sealed segment's engine is not opened again.
+func (s *storage) close() error {
+	s.release()
+	err := s.witness.file.Close()
+	if s.position.Sealed {
+		err = errors.Join(err, drop(s.store, s.replica.Segment().Epoch))
 	}
-	_ = store.Options().FS.Remove(witnessPath(store.Options(), epoch-2)) // most often it is not there, and it does no harm
-	return store.EngineArea(epoch-2).Write(false, func(b *consensus.EngineBatch) error { return b.DeleteRange([]byte{0}, []byte{0xff}) })
+	return err
+}
+
+// forget drops what is left of raft's engines up to an epoch, as far as they do not run any more: they do until their members have all heard of their segment's end,
+// and drop it themselves then. So there is something to do after a crash only.
+func forget(store *consensus.Store, upTo consensus.Epoch) error {
+	chain := store.Segments()
+	for epoch := upTo; epoch > 0; epoch-- {
+		area := store.EngineArea(epoch)
+		if chain[epoch-1].Spec.Engine != Name || area.Held() {
+			continue
+		}
+		member, err := area.Get([]byte{keyMember})
+		if err != nil {
+			return err
+		}
+		if member == nil {
+			break
+		}
+		if err := drop(store, epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes all that an engine has stored.
+func drop(store *consensus.Store, epoch consensus.Epoch) error {
+	_ = store.Options().FS.Remove(witnessPath(store.Options(), epoch)) // if it stays, it says nothing: of another epoch identity, or of a write that is not there
+	return store.EngineArea(epoch).Write(false, func(b *consensus.EngineBatch) error { return b.DeleteRange([]byte{0}, []byte{0xff}) })
 }
 
 // enter checks the identity, or takes it on if the disk is vouched for: that is used up, and the identity written, in one synced batch.
