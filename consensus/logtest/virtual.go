@@ -2,6 +2,7 @@ package logtest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"slices"
 	"sync"
@@ -12,12 +13,40 @@ import (
 	"ledgerd/consensus"
 )
 
-// openLog opens a VirtualLog on the first disk. change may alter the options.
+// newLogs makes a world of VirtualLogs, of which those of the members from 1 on are open.
+func newLogs(tb TB, h Harness, window int) *world {
+	tb.Helper()
+	w := newDisks(tb, h, window)
+	if h.members() == 1 {
+		return w
+	}
+	spec := w.cluster.Spec
+	for i := range spec.Members { // who is ready has to sign it
+		spec.Members[i].NodeKey = nodeKey(i).Public().(ed25519.PublicKey)
+	}
+	for i := 1; i < h.members(); i++ {
+		v, err := w.openLogOf(i, nil)
+		require.NoError(tb, err)
+		w.others = append(w.others, v)
+		tb.Cleanup(func() {
+			if err := v.Close(); err != nil {
+				tb.Errorf("close log of member %d: %v", i, err)
+			}
+		})
+	}
+	return w
+}
+
+// openLog opens the VirtualLog of the first member. change may alter the options.
 func (w *world) openLog(change func(*consensus.Options)) (*consensus.VirtualLog, error) {
-	fs, dir := w.place(0)
+	return w.openLogOf(0, change)
+}
+
+func (w *world) openLogOf(member int, change func(*consensus.Options)) (*consensus.VirtualLog, error) {
+	fs, dir := w.place(member)
 	opts := consensus.Options{
 		FS: fs, Dir: dir, NetworkID: network, Genesis: w.cluster.Spec, Window: w.window,
-		Engines: map[string]consensus.Engine{w.cluster.Spec.Engine: w.cluster.Engine(0)},
+		Engines: map[string]consensus.Engine{w.cluster.Spec.Engine: w.cluster.Engine(member)},
 		OnFatal: func(err error) { w.Errorf("fatal: %v", err) },
 	}
 	if change != nil {
@@ -49,6 +78,18 @@ func (w *world) appendTo(v *consensus.VirtualLog, n int) []consensus.Record {
 		rs = append(rs, r)
 	}
 	return rs
+}
+
+// same makes sure that the other members have the same entries.
+func (w *world) same(entries []consensus.Entry) {
+	w.Helper()
+	for i, v := range w.others {
+		_, err := v.Follow(w.ctx, consensus.LSN(len(entries)), 1)
+		require.NoError(w, err, "member %d: %+v", i+1, v.Status())
+		got, err := v.Read(w.ctx, 1, consensus.LSN(len(entries))+1)
+		require.NoError(w, err, "member %d", i+1)
+		require.Equal(w, entries, got, "member %d", i+1)
+	}
 }
 
 // switchTo seals the last segment and returns its Seal.
@@ -84,7 +125,7 @@ func (w *world) entries(v *consensus.VirtualLog) []consensus.Entry {
 // checkSwitch: a chain of segments is one log. Appends go on in the next one, duplicates are found across the border, and what is stored, not what is
 // configured, decides what is opened.
 func checkSwitch(tb TB, h Harness) {
-	w := newDisks(tb, h, 1024)
+	w := newLogs(tb, h, 1024)
 	var wait sync.WaitGroup
 	tb.Cleanup(wait.Wait) // after the log is closed, also when the check has failed
 	v := w.mustOpenLog()
@@ -117,6 +158,7 @@ func checkSwitch(tb TB, h Harness) {
 	check := func(v *consensus.VirtualLog) {
 		entries := w.entries(v)
 		w.verifyFirst(entries)
+		w.same(entries)
 		require.Equal(tb, want, records(entries))
 		for i, e := range entries {
 			epoch := map[bool]consensus.Epoch{true: 1}[i < 6] + map[bool]consensus.Epoch{true: 2}[i >= 6 && i < 12] + map[bool]consensus.Epoch{true: 3}[i >= 12]
@@ -172,7 +214,7 @@ func checkSwitch(tb TB, h Harness) {
 }
 
 func checkSwitchTrim(tb TB, h Harness) {
-	w := newDisks(tb, h, 4)
+	w := newLogs(tb, h, 4)
 	v := w.mustOpenLog()
 	w.appendTo(v, 5)
 	w.switchTo(v, w.cluster.Spec)
@@ -206,16 +248,17 @@ func checkSwitchTrim(tb TB, h Harness) {
 	require.Equal(tb, consensus.LSN(12), lsn)
 }
 
-// loadLog appends through a VirtualLog until ctx ends.
+// loadLog appends through a VirtualLog, and the other members', until ctx ends.
 func (w *world) loadLog(ctx context.Context, wait *sync.WaitGroup, got *acks, v *consensus.VirtualLog) {
-	w.load(ctx, wait, got, 6, func(ctx context.Context, _ int, r consensus.Record) (consensus.LSN, error) {
-		return v.Append(ctx, r)
+	logs := append([]*consensus.VirtualLog{v}, w.others...)
+	w.load(ctx, wait, got, 6, func(ctx context.Context, a int, r consensus.Record) (consensus.LSN, error) {
+		return logs[a%len(logs)].Append(ctx, r)
 	})
 }
 
 // checkSwitchUnderLoad: appenders notice nothing of a switch; nothing is lost, nothing is there twice, and readers see it all.
 func checkSwitchUnderLoad(tb TB, h Harness) {
-	w := newDisks(tb, h, 1<<16)
+	w := newLogs(tb, h, 1<<16)
 	v := w.mustOpenLog()
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
@@ -261,6 +304,7 @@ func checkSwitchUnderLoad(tb TB, h Harness) {
 	reading.Wait()
 	entries := w.entries(v)
 	w.verifyFirst(entries)
+	w.same(entries)
 	require.Equal(tb, consensus.Epoch(switches+1), entries[len(entries)-1].Epoch)
 	for id, lsn := range got.at {
 		require.Equal(tb, id, entries[lsn-1].Record.ID)
@@ -333,7 +377,7 @@ func checkSwitchCrash(tb TB, h Harness) {
 }
 
 func checkVirtualClose(tb TB, h Harness) {
-	w := newDisks(tb, h, 1024)
+	w := newLogs(tb, h, 1024)
 	v := w.mustOpenLog()
 	w.appendTo(v, 3)
 	w.switchTo(v, w.cluster.Spec)

@@ -42,7 +42,7 @@ func engine(opts raft.Options) consensus.Engine {
 }
 
 func harness(members int, opts raft.Options, f faults) logtest.Harness {
-	return logtest.Harness{Members: members, New: func(tb logtest.TB, env logtest.Env) logtest.Cluster {
+	return logtest.Harness{Members: members, Switch: true, New: func(tb logtest.TB, env logtest.Env) logtest.Cluster {
 		n := newNetwork(1)
 		n.set(f)
 		tb.Cleanup(n.close)
@@ -82,7 +82,7 @@ func TestLogletLossy(t *testing.T) {
 	h := harness(3, quick(), faults{drop: 0.05, double: 0.05, max: 3 * time.Millisecond})
 	for _, c := range logtest.Checks(h) {
 		switch c.Name {
-		case "AppendAndRead", "ConcurrentAppends", "SealUnderLoad", "Duplicates", "DuplicatesAtOnce", "Cancel", "Close":
+		case "AppendAndRead", "ConcurrentAppends", "SealUnderLoad", "Duplicates", "DuplicatesAtOnce", "Cancel", "Close", "Switch", "SwitchUnderLoad":
 			t.Run(c.Name, func(t *testing.T) { c.Run(t, h) })
 		}
 	}
