@@ -213,23 +213,27 @@ func (c console) printRecovered(asJSON bool, done node.Recovered, r consensus.Re
 		File      string          `json:"file,omitempty"`
 		Segments  int             `json:"segments"` // that leave the chain
 		Pending   bool            `json:"pending"`  // the node has to fetch entries first
+		Salvaged  bool            `json:"salvaged,omitempty"`
 		Ledger    string          `json:"ledger,omitempty"`
 		Snapshots []string        `json:"snapshots,omitempty"`
 		Vouched   bool            `json:"vouched"`
-	}{yes || done.Done, r.Epoch, r.Base, done.Held, uint64(done.Held - done.Cut), done.File, len(done.Segments), done.Pending, done.Ledger, done.Snapshots, done.Vouched}
+	}{yes || done.Done, r.Epoch, r.Base, done.Held, uint64(done.Held - done.Cut), done.File, len(done.Segments), done.Pending, done.Salvaged, done.Ledger, done.Snapshots, done.Vouched}
 	return c.print(asJSON, form, func(w io.Writer) {
 		lines := []request.Line{{About: "log", Text: fmt.Sprintf("held up to lsn %d; epoch %d ends after %d, and epoch %d begins", done.Held-1, r.Epoch-1, r.Base-1, r.Epoch)}}
 		add := func(about, format string, args ...any) {
 			lines = append(lines, request.Line{About: about, Text: fmt.Sprintf(format, args...)})
 		}
 		switch {
-		case done.Done:
+		case done.Done && !done.Salvaged:
 			add("nothing to do", "the recovery has been applied")
 		case form.Cut > 0:
 			add("cut off", "%d entries, lsn %d to %d, kept in %s", form.Cut, done.Cut, done.Held-1, done.File)
 		}
 		for _, seg := range done.Segments {
 			add("leaves", "epoch %d (%s), which began at lsn %d", seg.Epoch, seg.Spec.Engine, seg.Base)
+		}
+		if done.Salvaged {
+			add("salvaged", "the entries up to lsn %d are in this node's raft log, and are applied", r.Base-1)
 		}
 		if done.Pending {
 			add("fetch", "the entries up to lsn %d are taken from the other nodes, by `ledgerd start`", r.Base-1)
@@ -243,7 +247,7 @@ func (c console) printRecovered(asJSON bool, done node.Recovered, r consensus.Re
 		if !done.Vouched {
 			add("observer", "this disk does not vote in epoch %d; see --vouch", r.Epoch)
 		}
-		if !yes && !done.Done {
+		if !yes && (!done.Done || done.Salvaged) {
 			add("nothing done", "add --yes to do it")
 		}
 		printLines(w, lines)

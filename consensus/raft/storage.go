@@ -261,6 +261,57 @@ func Awaited(store *consensus.Store, seg consensus.Segment) (before consensus.LS
 	return s.pending.next, true, nil
 }
 
+// An UnappliedTail is what a member that is stopped has in its raft log behind what it has applied: promised to leaders, and perhaps committed.
+type UnappliedTail struct {
+	Items   []consensus.Item // as they would be applied
+	Indexes []uint64         // raft's, of each of them
+	Term    uint64           // of the last entry of the raft log, by which members compare who has more (Raft thesis §3.6.1), ...
+	Index   uint64           // ... and its index
+}
+
+// Unapplied reads that. It has no items if the node is no member of the segment, or is installing a snapshot: its raft log does not go on from where the log is
+// then. ErrCorrupt if it is not what was written.
+func Unapplied(store *consensus.Store, seg consensus.Segment) (tail UnappliedTail, err error) {
+	replica, err := store.Replica(seg.Epoch)
+	if err != nil {
+		return tail, err
+	}
+	defer replica.Close()
+	s := &storage{area: store.EngineArea(seg.Epoch), position: replica.Position()}
+	member, err := s.area.Get([]byte{keyMember})
+	if err != nil || !isMember(member, seg.Identity) || s.position.Observed {
+		return tail, err
+	}
+	if s.witness, err = openWitness(store.Options(), seg); err != nil {
+		return tail, err
+	}
+	defer s.witness.file.Close()
+	if err := s.load(); err != nil || s.pending != nil || s.last <= s.position.Applied {
+		return tail, err
+	}
+	tail.Index = s.last
+	if tail.Term, err = s.Term(s.last); err != nil {
+		return tail, err
+	}
+	err = s.area.Scan(slotKey(s.position.Applied+1), slotEnd, func(k, v []byte) error {
+		index := binary.BigEndian.Uint64(k[1:])
+		e, lsn, err := decodeSlot(index, v)
+		if err != nil || len(e.GetData()) == 0 && lsn == 0 {
+			return err
+		}
+		if lsn != 0 {
+			return fmt.Errorf("%w: raft entry %d is lsn %d, and was not applied", consensus.ErrCorrupt, index, lsn)
+		}
+		item, err := decodeEnvelope(slices.Clone(e.GetData()))
+		if err != nil {
+			return fmt.Errorf("%w: raft entry %d: %v", consensus.ErrCorrupt, index, err)
+		}
+		tail.Items, tail.Indexes = append(tail.Items, item), append(tail.Indexes, index)
+		return nil
+	})
+	return tail, err
+}
+
 // numbers reads a value of n numbers; zeros if it is absent.
 func (s *storage) numbers(k byte, n int) ([]uint64, error) {
 	v, err := s.area.Get([]byte{k})

@@ -13,6 +13,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/recovery"
 	"ledgerd/cmd/ledgerd/internal/snapshot"
 	"ledgerd/consensus"
+	"ledgerd/consensus/raft"
 	"ledgerd/ledger"
 )
 
@@ -59,12 +60,68 @@ func RecoveryStatus(ctx context.Context, opts Options, at []consensus.LSN) (s re
 	if err != nil {
 		return s, err
 	}
-	return recovery.ReadStatus(store, key.Public().(ed25519.PublicKey), at...)
+	if s, err = recovery.ReadStatus(store, key.Public().(ed25519.PublicKey), at...); err != nil {
+		return s, err
+	}
+	if _, waits := store.Pending(); waits {
+		return s, nil // the segment is dead already, and where it ended is said
+	}
+	chain := store.Segments()
+	tail, verdicts, err := unapplied(store, chain[len(chain)-1])
+	if err == nil {
+		s.GoOn(verdicts, tail.Term, tail.Index)
+	}
+	return s, err
+}
+
+// unapplied returns what a stopped member's engine has promised and not applied, with what would become of it.
+func unapplied(store *consensus.Store, seg consensus.Segment) (tail raft.UnappliedTail, verdicts []consensus.Verdict, err error) {
+	if seg.Spec.Engine != raft.Name {
+		return tail, nil, nil
+	}
+	if tail, err = raft.Unapplied(store, seg); err != nil || len(tail.Items) == 0 {
+		return tail, nil, err
+	}
+	replica, err := store.Replica(seg.Epoch)
+	if err != nil {
+		return tail, nil, err
+	}
+	defer replica.Close()
+	verdicts, err = replica.Judge(tail.Items)
+	return tail, verdicts, err
+}
+
+// salvageable returns the batch with which a stopped member comes to a recovery's base, of what its engine has promised: if that is the log that was recovered.
+// ok is false if it is not, or none is needed.
+func salvageable(store *consensus.Store, r consensus.Recovery, plan consensus.RecoveryPlan) (b consensus.Batch, ok bool, err error) {
+	if !plan.Pending || plan.Cuts() {
+		return b, false, nil
+	}
+	tail, verdicts, err := unapplied(store, plan.Dead)
+	for i, v := range verdicts {
+		if v.Kind == consensus.Data && v.LSN+1 == r.Base {
+			same := v.Next == nil && v.Entry.Digest == r.Digest && v.Entry.UnixMilli == r.UnixMilli
+			return consensus.Batch{Applied: tail.Indexes[i], Items: tail.Items[:i+1], Sync: true, Observed: true}, same, err
+		}
+	}
+	return b, false, err
+}
+
+// salvage applies that, when the store waits for the recovery's base: so the segment ends there in the same batch, and its engine never goes on.
+func salvage(store *consensus.Store, dead consensus.Epoch, b consensus.Batch) error {
+	replica, err := store.Replica(dead)
+	if err != nil {
+		return err
+	}
+	defer replica.Close()
+	_, err = replica.Apply(b)
+	return err
 }
 
 // Recovered is what a recovery does to a node.
 type Recovered struct {
 	consensus.RecoveryPlan
+	Salvaged  bool          // the entries that lack are in the raft log here, so none are waited for
 	Vouched   bool          // the disk may vote in the segment that begins
 	Applied   consensus.LSN // by the ledger
 	Ledger    string        // where the ledger is moved that has applied what is cut off; empty if it stays
@@ -89,6 +146,11 @@ func Recover(ctx context.Context, opts Options, r consensus.SignedRecovery, vouc
 	if err := n.planRollback(store, r.Recovery, &done); err != nil {
 		return done, err
 	}
+	var rest consensus.Batch
+	if rest, done.Salvaged, err = salvageable(store, r.Recovery, done.RecoveryPlan); err != nil {
+		return done, err
+	}
+	done.Pending = done.Pending && !done.Salvaged
 	vouched, err := store.Vouched(r.Epoch)
 	if done.Vouched = vouched || vouch && !done.Done || done.Cuts() && vouchedAfter(store); err != nil || dry {
 		return done, err
@@ -101,7 +163,9 @@ func Recover(ctx context.Context, opts Options, r consensus.SignedRecovery, vouc
 			return done, err
 		}
 	}
-	_, err = store.Recover(r)
+	if _, err = store.Recover(r); err == nil && done.Salvaged {
+		err = salvage(store, r.Epoch-1, rest)
+	}
 	return done, err
 }
 

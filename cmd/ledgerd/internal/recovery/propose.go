@@ -55,8 +55,34 @@ func Propose(survivors []Status, change request.Change, faults func(string) (con
 	p.Recovery = consensus.Recovery{
 		NetworkID: best.Network, Epoch: p.Dead.Epoch + 1, Count: count + 1, Base: best.Tail, Digest: best.Digest, UnixMilli: best.UnixMilli, Spec: spec,
 	}
+	p.salvage(survivors, best)
 	p.warn(survivors)
 	return p, nil
+}
+
+// salvage takes over, behind the longest log, what one survivor's engine has promised and not applied: of those that have the longest log too, the one that would be
+// elected. What it has, the lost members may have acknowledged; what it has not, and they had, nobody can know.
+func (p *Proposal) salvage(survivors []Status, best Status) {
+	var most *Unapplied
+	for _, s := range survivors {
+		u := s.Unapplied
+		if u == nil || len(s.Segments) != len(best.Segments) || u.Tail <= best.Tail {
+			continue
+		}
+		if digest, ok := s.digestAt(best.Tail - 1); best.Tail > 1 && (!ok || digest != best.Digest) {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("node %x has promised entries up to lsn %d, which do not go on from the longest log; they are left", []byte(s.NodeKey), u.Tail-1))
+			continue
+		}
+		if most == nil || u.Term > most.Term || u.Term == most.Term && u.Index > most.Index {
+			most, p.From = u, s
+		}
+	}
+	if most == nil {
+		return
+	}
+	p.Base, p.Digest, p.UnixMilli = most.Tail, most.Digest, most.UnixMilli
+	p.Warnings = append(p.Warnings, fmt.Sprintf("lsn %d to %d are only promised, by node %x, and are taken over: some of them may have been acknowledged. Apply the recovery on that node, or the others wait for them",
+		best.Tail, most.Tail-1, []byte(p.From.NodeKey)))
 }
 
 // compare makes sure that the other survivors' logs are beginnings of the best one's, and returns the highest count of a recovery of the dead segment that one

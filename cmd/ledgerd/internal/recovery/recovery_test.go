@@ -151,3 +151,51 @@ func TestProposeAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), p.Count, "the second is pending at a survivor")
 }
+
+// promised is the status of a node whose engine has promised more entries of a session than it has applied, up to an LSN.
+func promised(t *testing.T, s *consensus.Store, id int, session, to, term uint64) Status {
+	t.Helper()
+	st := status(t, s, id)
+	r, err := s.Replica(1)
+	require.NoError(t, err)
+	defer r.Close()
+	var items []consensus.Item
+	for seq := uint64(st.Tail); seq <= to; seq++ {
+		items = append(items, consensus.Item{UnixMilli: seq, Record: consensus.Record{App: "test", ID: consensus.RecordID{Session: session, Seq: seq}}})
+	}
+	verdicts, err := r.Judge(items)
+	require.NoError(t, err)
+	st.GoOn(verdicts, term, to)
+	text, err := json.Marshal(st)
+	require.NoError(t, err)
+	again, err := DecodeStatus(text)
+	require.NoError(t, err)
+	require.Equal(t, st, again)
+	return again
+}
+
+// TestProposeSalvage: behind the longest log, what a survivor has promised is taken over: that of the one which would be elected.
+func TestProposeSalvage(t *testing.T) {
+	long, short := node(t, 1, 100), node(t, 1, 90)
+	propose := func(all ...Status) Proposal {
+		t.Helper()
+		p, err := Propose(all, request.Change{}, faults)
+		require.NoError(t, err)
+		return p
+	}
+	p := propose(promised(t, short, 2, 1, 105, 1), promised(t, long, 4, 1, 103, 1))
+	require.Equal(t, consensus.LSN(106), p.Base, "it is not the one that has applied most")
+	require.Equal(t, []byte(public(2)), []byte(p.From.NodeKey))
+	require.Contains(t, strings.Join(p.Warnings, "\n"), "lsn 101 to 105 are only promised")
+	whole := node(t, 1, 105)
+	require.Equal(t, status(t, whole, 1).Digest, p.Digest)
+
+	p = propose(promised(t, short, 2, 1, 105, 1), promised(t, long, 4, 3, 102, 2))
+	require.Equal(t, consensus.LSN(103), p.Base, "a later term goes before a longer log")
+
+	other := promised(t, short, 2, 7, 120, 9) // of a leader that was not followed
+	p = propose(other, status(t, long, 4))
+	require.Equal(t, consensus.LSN(101), p.Base)
+	require.Contains(t, strings.Join(p.Warnings, "\n"), "do not go on from the longest log")
+	require.Nil(t, promised(t, short, 2, 1, 90, 1).Unapplied)
+}

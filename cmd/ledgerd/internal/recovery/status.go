@@ -31,6 +31,18 @@ type Status struct {
 	Segments  []Segment           `json:"segments"`
 	Pending   string              `json:"pending,omitempty"` // a signed recovery whose base it has not come to, in hexadecimal
 	Digests   []At                `json:"digests"`           // by ascending LSN
+	Unapplied *Unapplied          `json:"unapplied,omitempty"`
+}
+
+// Unapplied is how the log of a member would go on, were all applied that its engine has promised and not applied. Some of it may have been acknowledged: by the
+// members that are lost, and this one.
+type Unapplied struct {
+	Tail      consensus.LSN    `json:"tail"`
+	Digest    consensus.Digest `json:"digest"`
+	UnixMilli uint64           `json:"unixMilli"`
+	Term      uint64           `json:"term"` // of the last entry of raft's log, and its index: who has more by these has all that could have been acknowledged
+	Index     uint64           `json:"index"`
+	Digests   []At             `json:"digests"`
 }
 
 // A Segment is one of the chain. What counts of it are the bytes.
@@ -85,6 +97,41 @@ func ReadStatus(store *consensus.Store, node ed25519.PublicKey, at ...consensus.
 		}
 	}
 	return s, nil
+}
+
+// GoOn notes what verdicts on the items that are not applied say, and where raft's log ends. What lies behind a Seal among them is left: whether the segment was sealed
+// there, the next one's members know.
+func (s *Status) GoOn(verdicts []consensus.Verdict, term, index uint64) {
+	u := &Unapplied{Tail: s.Tail, Digest: s.Digest, UnixMilli: s.UnixMilli, Term: term, Index: index}
+	for _, v := range verdicts {
+		if v.Next != nil {
+			break
+		}
+		if v.Kind == consensus.Data {
+			u.Tail, u.Digest, u.UnixMilli = v.LSN+1, v.Entry.Digest, v.Entry.UnixMilli
+			u.Digests = append(u.Digests, At{v.LSN, v.Entry.Digest})
+		}
+	}
+	if u.Tail > s.Tail {
+		s.Unapplied = u
+	}
+}
+
+// digestAt returns the digest up to an LSN, if the status has it.
+func (s Status) digestAt(lsn consensus.LSN) (consensus.Digest, bool) {
+	for _, list := range [][]At{s.Digests, s.unapplied()} {
+		if i := slices.IndexFunc(list, func(a At) bool { return a.LSN == lsn }); i >= 0 {
+			return list[i].Digest, true
+		}
+	}
+	return consensus.Digest{}, false
+}
+
+func (s Status) unapplied() []At {
+	if s.Unapplied == nil {
+		return nil
+	}
+	return s.Unapplied.Digests
 }
 
 // samples returns the LSNs below a tail whose digests are given, ascending: the last ones, and before them multiples of growing powers of two, which logs of
