@@ -164,13 +164,14 @@ func staysMember(store *consensus.Store, state consensus.LogState) (bool, error)
 	return waits, err
 }
 
-// holdsMore reports whether there is something in the data directory that is neither log nor ledger: what a recovery has cut off.
+// holdsMore reports whether there is something in the data directory that is neither log nor ledger, nor the messages of an engine that does not go on: what a recovery
+// has cut off.
 func (n *Node) holdsMore() bool {
 	files, err := os.ReadDir(n.opts.Home.DataDir())
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
 	}
-	return slices.ContainsFunc(files, func(f os.DirEntry) bool {
-		return f.Name() != filepath.Base(n.opts.Home.LogDir()) && f.Name() != filepath.Base(n.opts.Home.StateDir())
-	})
+	h := n.opts.Home
+	known := []string{filepath.Base(h.LogDir()), filepath.Base(h.StateDir()), filepath.Base(h.CometDir())}
+	return slices.ContainsFunc(files, func(f os.DirEntry) bool { return !slices.Contains(known, f.Name()) })
 }
