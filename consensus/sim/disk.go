@@ -119,21 +119,34 @@ func (d *disk) after(store *consensus.Store, l loss, dice uint64) *disk {
 // noEpoch is that of an engine's area which nobody reads.
 const noEpoch consensus.Epoch = 1 << 60
 
-// tear adds to what was synced some of what was not.
+// tear adds to what was synced some of what was not: of the write-ahead log, and of the files that are not pebble's. Which tables and manifests there are, and
+// under which numbers, is decided by pebble's own goroutines; they are left as they were synced, and a write-ahead log is told by its age.
 func tear(synced, all *vfs.MemFS, dice uint64) {
 	names, err := all.List(logDir)
 	if err != nil {
 		panic(err)
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		path := all.PathJoin(logDir, name)
-		from, to := content(synced, path), content(all, path)
-		if slices.Equal(from, to) {
+	logs := 0
+	for _, name := range slices.Backward(names) {
+		path, which := all.PathJoin(logDir, name), name
+		switch {
+		case strings.HasSuffix(name, ".log"):
+			logs++
+			which = fmt.Sprintf("log %d", logs)
+		case pebbles(name):
 			continue
 		}
-		rewrite(synced, path, mixed(from, to, fate(dice, name)))
+		if from, to := content(synced, path), content(all, path); !slices.Equal(from, to) {
+			rewrite(synced, path, mixed(from, to, fate(dice, which)))
+		}
 	}
+}
+
+// pebbles reports whether a file is one of pebble's, other than a write-ahead log.
+func pebbles(name string) bool {
+	return slices.ContainsFunc([]string{".sst", ".blob", ".dbtmp"}, func(s string) bool { return strings.HasSuffix(name, s) }) ||
+		slices.ContainsFunc([]string{"MANIFEST-", "OPTIONS-", "marker.", "LOCK"}, func(s string) bool { return strings.HasPrefix(name, s) })
 }
 
 // mixed returns from with some of the blocks of to; half the time it ends, or turns into zeros, in the middle of one.
