@@ -13,7 +13,6 @@ import (
 	"github.com/ethereum/go-ethereum/common/lru"
 	"github.com/ethereum/go-ethereum/consensus/beacon"
 	"github.com/ethereum/go-ethereum/consensus/ethash"
-	"github.com/ethereum/go-ethereum/core/rawdb"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/event"
 	"github.com/ethereum/go-ethereum/params"
@@ -55,7 +54,7 @@ type Options struct {
 	// FlushInterval is after how much time at most the state is written to disk. Default 60 s.
 	FlushInterval time.Duration
 	// FlushDebt bounds how much execution a restart after a crash has to repeat: the state is written to disk when the
-	// blocks since the last time took this long to execute. Default 3 s.
+	// blocks whose state is not there took this long to execute. Default 3 s.
 	FlushDebt time.Duration
 
 	Pool    txpool.Options
@@ -127,7 +126,7 @@ type Ledger struct {
 	exec struct {
 		sync.Mutex
 		head    *types.Header // of the newest executed block; set by setNewest
-		debt    time.Duration // execution since the state was last flushed
+		debt    debt
 		flushed time.Time
 		closed  bool
 
@@ -359,15 +358,17 @@ func (l *Ledger) sync(ctx context.Context) error {
 // flush writes the state of the newest executed block to disk, unless it is there. The caller holds exec and has drained the writer.
 func (l *Ledger) flush() error {
 	// The debt does not tell: after a clean restart it is 0, and the state of the last blocks may be in the journal alone.
-	if rawdb.ReadSnapshotRoot(l.store.db) == l.exec.head.Root {
-		l.exec.debt, l.exec.flushed = 0, time.Now()
+	if l.store.stateOnDisk() == l.exec.head.Root {
+		l.exec.debt.clear()
+		l.exec.flushed = time.Now()
 		return nil
 	}
 	start := time.Now()
 	if err := l.store.tdb.Commit(l.exec.head.Root, false); err != nil {
 		return fmt.Errorf("ledger: flush state of block %d: %w", l.exec.head.Number, err)
 	}
-	l.exec.debt, l.exec.flushed = 0, time.Now()
+	l.exec.debt.clear()
+	l.exec.flushed = time.Now()
 	l.metrics.flush.Observe(time.Since(start).Seconds())
 	l.opts.Logger.Debug("state flushed", "block", l.exec.head.Number, "took", time.Since(start))
 	return nil

@@ -115,6 +115,6 @@ func (l *Ledger) replayBlock(block *types.Block) error {
 		return err
 	}
 	l.setNewest(block.Header())
-	l.exec.debt += time.Since(start)
+	l.exec.debt.add(block.Root(), time.Since(start))
 	return nil
 }

@@ -1,10 +1,13 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -72,6 +75,27 @@ func TestLongChain(t *testing.T) {
 	require.NoError(t, l.Drain(context.Background()))
 	require.Equal(t, head, l.CurrentHeader().Hash())
 	require.Less(t, took, 10*time.Second)
+	require.NoError(t, l.Close())
+}
+
+// TestStateFollows: the state on disk comes behind the head by itself, as blocks are made, and not by flushes alone, which cost a second each where the disk is
+// busy. What a crash leaves to be executed again is a part of the chain.
+func TestStateFollows(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	l := open(t, dir, ledger.Options{FlushDebt: time.Hour})
+	extend(t, l, 2000, func(int) uint64 { return 1 })
+	head := l.CurrentHeader()
+	crashed := copyDir(t, dir)
+	require.NoError(t, l.Close())
+
+	var said bytes.Buffer
+	l = open(t, crashed, ledger.Options{Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	first := regexp.MustCompile(`without state" from=([0-9]+) to=2000`).FindStringSubmatch(said.String())
+	require.NotNil(t, first, said.String())
+	from, err := strconv.Atoi(first[1])
+	require.NoError(t, err)
+	require.Greater(t, from, 500)
+	require.Equal(t, head.Hash(), l.CurrentHeader().Hash())
 	require.NoError(t, l.Close())
 }
 

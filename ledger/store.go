@@ -67,6 +67,11 @@ func openKeyValues(dir string, opts *Options) (*store, error) {
 	return &store{db: db}, nil
 }
 
+// writeBuffer is how much state go-ethereum gathers, behind the 128 layers of the newest blocks, until it writes it. Small, so that the state on disk follows the
+// head by itself: some 1,000 blocks of one transfer fill it, and are written with one round of fsyncs, where a flush (Ledger.flush) has one for each of the 128
+// layers. From some 100 transactions a block on nearly each block fills it, which is no more than those flushes would be.
+const writeBuffer = 512 << 10
+
 // openTries opens the state. State history is complete (archive) unless the options bound it, and indexed without the
 // delay that go-ethereum has for nodes that are still syncing. Flushes are not asynchronous: after a Commit the state is
 // in the key-value store, behind everything that was written there before (invariant 3).
@@ -74,7 +79,7 @@ func (s *store) openTries(dir string, opts *Options) {
 	config := &pathdb.Config{
 		TrieCleanSize:       opts.CacheMiB << 20 / 4,
 		StateCleanSize:      opts.CacheMiB << 20 / 4,
-		WriteBufferSize:     4 << 20,
+		WriteBufferSize:     writeBuffer,
 		JournalDirectory:    filepath.Join(dir, "triedb"),
 		StateHistory:        opts.StateHistory,
 		TrienodeHistory:     -1,
@@ -228,6 +233,9 @@ func (s *store) writeBlock(b *executed, signer types.Signer) error {
 	}
 	return nil
 }
+
+// stateOnDisk returns the root of the state that a crash would leave.
+func (s *store) stateOnDisk() common.Hash { return rawdb.ReadSnapshotRoot(s.db) }
 
 // hasState says whether the state with this root can be opened for execution.
 func (s *store) hasState(root common.Hash) bool {
