@@ -84,18 +84,20 @@ func TestStateFollows(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	l := open(t, dir, ledger.Options{FlushDebt: time.Hour})
 	extend(t, l, 2000, func(int) uint64 { return 1 })
-	head := l.CurrentHeader()
-	crashed := copyDir(t, dir)
+	made := headers(l)
+	crashed := copyDir(t, dir) // maybe without the last blocks, which pebble still holds
 	require.NoError(t, l.Close())
 
 	var said bytes.Buffer
 	l = open(t, crashed, ledger.Options{Logger: slog.New(slog.NewTextHandler(&said, nil))})
-	first := regexp.MustCompile(`without state" from=([0-9]+) to=2000`).FindStringSubmatch(said.String())
+	first := regexp.MustCompile(`without state" from=([0-9]+) to=[0-9]+`).FindStringSubmatch(said.String())
 	require.NotNil(t, first, said.String())
 	from, err := strconv.Atoi(first[1])
 	require.NoError(t, err)
 	require.Greater(t, from, 500)
-	require.Equal(t, head.Hash(), l.CurrentHeader().Hash())
+	head := l.CurrentHeader()
+	require.Greater(t, int(head.Number.Uint64()), from)
+	require.Equal(t, made[head.Number.Uint64()], head.Hash())
 	require.NoError(t, l.Close())
 }
 

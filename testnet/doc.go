@@ -8,13 +8,18 @@
 //	engine       = "raft"
 //	chain_id     = 1337
 //	base_port    = 18545
+//	hosts        = ""         # "198.18.0.0/24": node i has the address 198.18.0.(i+1) for its peers, and a loopback of its own; without: all share one
 //	accounts     = 10         # with 10,000 ether each and keys of their own
 //	permissioned = true       # only these accounts may send and deploy; the first of them administers
 //
 //	[[fault]]                 # in this order, each under load
 //	do   = "kill"             # kill (SIGKILL), stop (SIGTERM), pause (SIGSTOP)
-//	node = "leader"           # leader, follower, all, or a number
-//	for  = "1s"               # then it is started, or resumed
+//	                          # with hosts also: cut (from the others), mute (they hear nothing of it), deafen (it hears nothing of them),
+//	                          # flap (cut and whole in turn)
+//	node = "leader"           # leader, follower, half (of the members, with the leader), observer, all, or a number
+//	for  = "1s"               # then it is started, resumed, or connected again
+//
+// Hosts are made by whoever runs the nodes: the tests do, as network namespaces.
 //
 // Invariants:
 //

@@ -3,6 +3,8 @@ package testnet
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -14,21 +16,22 @@ import (
 
 // A Manifest describes a network on one machine.
 type Manifest struct {
-	Nodes        int     `toml:"nodes"`     // members
-	Observers    int     `toml:"observers"` // nodes that order nothing, numbered after the members
-	Engine       string  `toml:"engine"`
-	ChainID      uint64  `toml:"chain_id"`
-	BasePort     int     `toml:"base_port"`
-	Accounts     int     `toml:"accounts"`     // funded
-	Permissioned bool    `toml:"permissioned"` // only Accounts may send and deploy
-	DedupWindow  uint64  `toml:"dedup_window"` // W; 0: that of a genesis which names none. The last W entries are never trimmed
-	Faults       []Fault `toml:"fault"`        // in the order in which they are played
+	Nodes        int          `toml:"nodes"`     // members
+	Observers    int          `toml:"observers"` // nodes that order nothing, numbered after the members
+	Engine       string       `toml:"engine"`
+	ChainID      uint64       `toml:"chain_id"`
+	Hosts        netip.Prefix `toml:"hosts"` // where every node has a host of its own; zero: all share loopback
+	BasePort     int          `toml:"base_port"`
+	Accounts     int          `toml:"accounts"`     // funded
+	Permissioned bool         `toml:"permissioned"` // only Accounts may send and deploy
+	DedupWindow  uint64       `toml:"dedup_window"` // W; 0: that of a genesis which names none. The last W entries are never trimmed
+	Faults       []Fault      `toml:"fault"`        // in the order in which they are played
 }
 
 // A Fault is something that happens to nodes.
 type Fault struct {
-	Do   string        `toml:"do"`   // Kill, Stop or Pause
-	Node string        `toml:"node"` // Leader, Follower, All or the number of a node
+	Do   string        `toml:"do"`   // Kill, Stop, Pause, or what happens to the lines between Hosts: Cut, Mute, Deafen, Flap
+	Node string        `toml:"node"` // Leader, Follower, Half, Observer, All or the number of a node
 	For  time.Duration `toml:"for"`  // until it is undone
 }
 
@@ -38,9 +41,21 @@ const (
 	Stop  = "stop"  // SIGTERM; undone by a start
 	Pause = "pause" // SIGSTOP; undone by SIGCONT
 
+	Cut    = "cut"    // nothing passes between these nodes and the others
+	Mute   = "mute"   // nothing of what these nodes send reaches the others
+	Deafen = "deafen" // nothing of what the others send reaches these nodes
+	Flap   = "flap"   // cut and whole in turn
+
 	Leader   = "leader"
 	Follower = "follower" // any of them
+	Half     = "half"     // of the members, the leader among them
+	Observer = "observer" // any of them
 	All      = "all"
+)
+
+var (
+	processFaults = []string{Kill, Stop, Pause}
+	lineFaults    = []string{Cut, Mute, Deafen, Flap}
 )
 
 // The distances of a node's ports from its first one, which serves HTTP and websocket.
@@ -109,6 +124,9 @@ func (m Manifest) Validate() error {
 	if m.ChainID == 0 || m.ChainID > maxChainID {
 		bad("chain_id: %d, want 1 to %d", m.ChainID, uint64(maxChainID))
 	}
+	if m.Hosts.IsValid() && (!m.Hosts.Addr().Is4() || m.Hosts != m.Hosts.Masked() || m.Hosts.Bits() < 16 || m.Hosts.Bits() > 24) {
+		bad("hosts: %v, want a network of IPv4, such as 198.18.0.0/24, of 16 to 24 bits", m.Hosts)
+	}
 	if last := m.Port(m.All(), 0) - 1; m.BasePort < 1024 || last > 65535 {
 		bad("base_port: %d, and the last port %d; want them between 1024 and 65535", m.BasePort, last)
 	}
@@ -116,7 +134,7 @@ func (m Manifest) Validate() error {
 		bad("accounts: %d, want 1 to %d", m.Accounts, maxAccounts)
 	}
 	for i, f := range m.Faults {
-		for _, problem := range f.problems(m.All()) {
+		for _, problem := range f.problems(m) {
 			bad("fault %d: %s", i+1, problem)
 		}
 	}
@@ -129,18 +147,48 @@ func (m Manifest) All() int { return m.Nodes + m.Observers }
 // Port returns a port of a node.
 func (m Manifest) Port(node, distance int) int { return m.BasePort + PortsPerNode*node + distance }
 
-func (f Fault) problems(nodes int) (all []string) {
-	if !slices.Contains([]string{Kill, Stop, Pause}, f.Do) {
-		all = append(all, fmt.Sprintf("do: %q, want %s, %s or %s", f.Do, Kill, Stop, Pause))
+// Host returns where a node is: its address among the Hosts, of which the network's own is none, or loopback.
+func (m Manifest) Host(node int) netip.Addr {
+	if !m.Hosts.IsValid() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	if n, err := strconv.Atoi(f.Node); !slices.Contains([]string{Leader, Follower, All}, f.Node) && (err != nil || n < 0 || n >= nodes) {
-		all = append(all, fmt.Sprintf("node: %q, want %s, %s, %s or a number below %d", f.Node, Leader, Follower, All, nodes))
+	a := m.Hosts.Addr()
+	for range node + 1 {
+		a = a.Next()
+	}
+	return a
+}
+
+// Address returns where other nodes reach a port of a node.
+func (m Manifest) Address(node, distance int) string {
+	return net.JoinHostPort(m.Host(node).String(), strconv.Itoa(m.Port(node, distance)))
+}
+
+func (f Fault) problems(m Manifest) (all []string) {
+	lines := slices.Contains(lineFaults, f.Do)
+	switch {
+	case !lines && !slices.Contains(processFaults, f.Do):
+		all = append(all, fmt.Sprintf("do: %q, want one of %s", f.Do, strings.Join(slices.Concat(processFaults, lineFaults), ", ")))
+	case lines && !m.Hosts.IsValid():
+		all = append(all, fmt.Sprintf("do: %q needs hosts", f.Do))
+	case lines && f.Node == All:
+		all = append(all, fmt.Sprintf("node: %q leaves nobody from whom to %s them", f.Node, f.Do))
+	}
+	switch n, err := strconv.Atoi(f.Node); {
+	case f.Node == Observer && m.Observers == 0:
+		all = append(all, fmt.Sprintf("node: %q, and observers is 0", f.Node))
+	case slices.Contains([]string{Leader, Follower, Half, Observer, All}, f.Node):
+	case err != nil || n < 0 || n >= m.All():
+		all = append(all, fmt.Sprintf("node: %q, want %s, %s, %s, %s, %s or a number below %d", f.Node, Leader, Follower, Half, Observer, All, m.All()))
 	}
 	if f.For < 0 || f.For > time.Minute {
 		all = append(all, fmt.Sprintf("for: %v, want 0s to 1m", f.For))
 	}
 	return all
 }
+
+// Lines reports whether the fault is one of the lines between nodes, and not of the nodes.
+func (f Fault) Lines() bool { return slices.Contains(lineFaults, f.Do) }
 
 // String is the fault in words: "kill leader for 1s".
 func (f Fault) String() string {

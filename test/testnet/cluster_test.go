@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/stretchr/testify/require"
 
+	"ledgerd/test/internal/netns"
 	"ledgerd/test/internal/process"
 	"ledgerd/testnet"
 )
@@ -50,6 +52,7 @@ type cluster struct {
 	t        testing.TB
 	dir      string
 	manifest testnet.Manifest
+	hosts    *netns.Network // of the nodes; nil if the manifest gives them none
 	accounts []account
 	nodes    []*node
 	env      []string      // of every node, beside the test's own
@@ -60,7 +63,8 @@ type cluster struct {
 type node struct {
 	index int
 	home  string
-	url   string // the same across restarts
+	url   string       // the same across restarts
+	host  process.Host // nil: this machine
 
 	mu      sync.Mutex
 	process *process.Node // the newest; it may have ended
@@ -105,7 +109,10 @@ func newCluster(t testing.TB, name string) *cluster {
 	file := filepath.Join("..", "..", "testnet", name)
 	m, err := testnet.Load(file)
 	require.NoError(t, err)
-	m.BasePort = freePorts(t, m)
+	hosts := newHosts(t, m)
+	if hosts == nil {
+		m.BasePort = freePorts(t, m)
+	}
 	dir := filepath.Join(t.TempDir(), "net")
 	stdout, stderr, code := process.Run(t, binary, "testnet", "init", "--dir", dir, "--manifest", file,
 		"--base-port", strconv.Itoa(m.BasePort), "--json")
@@ -116,11 +123,29 @@ func newCluster(t testing.TB, name string) *cluster {
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &made))
 	require.Len(t, made.Nodes, m.All())
-	c := &cluster{t: t, dir: dir, manifest: m, accounts: readAccounts(t, made.Accounts)}
+	c := &cluster{t: t, dir: dir, manifest: m, hosts: hosts, accounts: readAccounts(t, made.Accounts)}
 	for i, n := range made.Nodes {
 		c.nodes = append(c.nodes, &node{index: i, home: n.Home, url: n.HTTP})
+		if hosts != nil {
+			c.nodes[i].host = hosts.Host(i)
+		}
 	}
 	return c
+}
+
+// newHosts makes the hosts of a manifest that has them. Where this machine gives none, the test is skipped, and says why.
+func newHosts(t testing.TB, m testnet.Manifest) *netns.Network {
+	t.Helper()
+	if !m.Hosts.IsValid() {
+		return nil
+	}
+	hosts, err := netns.New(m.Hosts, m.All())
+	if errors.Is(err, netns.ErrUnavailable) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, hosts.Close()) })
+	return hosts
 }
 
 // start starts nodes, all at once, since none of them is ready before enough of them are there.
@@ -132,7 +157,7 @@ func (c *cluster) start(nodes ...*node) {
 		wg.Go(func() {
 			cmd := exec.Command(binary, "start", "--home", n.home)
 			cmd.Env = append(os.Environ(), c.env...)
-			p, err := process.TryStartWithin(c.t, cmd, cmp.Or(c.patience, process.Patience))
+			p, err := process.TryStartOn(c.t, n.host, cmd, cmp.Or(c.patience, process.Patience))
 			if err == nil && p.URL != n.url {
 				err = fmt.Errorf("node %d serves at %s, not at %s", n.index, p.URL, n.url)
 			}
@@ -174,6 +199,11 @@ func (c *cluster) do(what string, nodes ...*node) (undo func()) {
 	case testnet.Pause:
 		c.signal(syscall.SIGSTOP, nodes...)
 		return func() { c.signal(syscall.SIGCONT, nodes...) }
+	case testnet.Cut, testnet.Mute, testnet.Deafen:
+		require.NoError(c.t, c.disconnect(what, nodes))
+		return func() { require.NoError(c.t, c.hosts.Heal()) }
+	case testnet.Flap:
+		return c.flap(nodes)
 	}
 	return func() { c.start(nodes...) }
 }
@@ -193,11 +223,18 @@ func (c *cluster) target(who string) []*node {
 		return c.nodes
 	case testnet.Leader:
 		return c.nodes[c.leader() : c.leader()+1]
+	case testnet.Half:
+		leader, members := c.leader(), c.nodes[:c.manifest.Nodes]
+		return slices.Concat(members[leader:], members[:leader])[:len(members)/2]
+	case testnet.Observer:
+		i := c.manifest.Nodes + rand.IntN(c.manifest.Observers)
+		return c.nodes[i : i+1]
 	case testnet.Follower:
-		if len(c.nodes) == 1 {
-			return c.nodes
+		members := c.manifest.Nodes
+		if members == 1 {
+			return c.nodes[:1]
 		}
-		i := (c.leader() + 1 + rand.IntN(len(c.nodes)-1)) % len(c.nodes)
+		i := (c.leader() + 1 + rand.IntN(members-1)) % members
 		return c.nodes[i : i+1]
 	}
 	i, err := strconv.Atoi(who)
@@ -235,6 +272,9 @@ func (c *cluster) leader() int {
 			s, err := n.status(c.t.Context())
 			if err != nil {
 				return err
+			}
+			if s.Role == "observes" {
+				continue
 			}
 			if id, err := strconv.Atoi(s.Loglet.Detail["proposer"]); err == nil {
 				leader = id - 1

@@ -56,6 +56,7 @@ type book struct {
 	mu           sync.Mutex
 	acknowledged map[common.Hash]common.Hash // transaction -> block
 	times        [][]time.Time               // by client, of its acknowledgements, in order
+	begun        [][]time.Time               // by client, when it came up with what was acknowledged then
 	nonces       []uint64                    // by client, the next one
 
 	blocks   []common.Hash
@@ -66,7 +67,7 @@ type book struct {
 func newBook(c *cluster) *book {
 	return &book{
 		c: c, signer: types.LatestSignerForChainID(new(big.Int).SetUint64(c.manifest.ChainID)),
-		acknowledged: map[common.Hash]common.Hash{}, times: make([][]time.Time, len(c.accounts)), nonces: make([]uint64, len(c.accounts)),
+		acknowledged: map[common.Hash]common.Hash{}, times: make([][]time.Time, len(c.accounts)), begun: make([][]time.Time, len(c.accounts)), nonces: make([]uint64, len(c.accounts)),
 		included: map[common.Hash]common.Hash{}, counted: map[common.Address]uint64{},
 	}
 }
@@ -84,10 +85,11 @@ func (b *book) submit(ctx context.Context, client, at int) (int, error) {
 	if err != nil {
 		return at, err
 	}
+	begun := time.Now()
 	for ; ; at = (at + 1) % len(b.c.nodes) {
 		receipt, err := b.try(ctx, b.c.nodes[at], tx.Hash(), raw)
 		if err == nil {
-			return at, b.record(client, tx.Hash(), receipt)
+			return at, b.record(client, begun, tx.Hash(), receipt)
 		}
 		select {
 		case <-ctx.Done():
@@ -120,7 +122,7 @@ func (b *book) try(ctx context.Context, n *node, hash common.Hash, raw []byte) (
 	return receipt, err
 }
 
-func (b *book) record(client int, hash common.Hash, r *types.Receipt) error {
+func (b *book) record(client int, begun time.Time, hash common.Hash, r *types.Receipt) error {
 	if r == nil || r.TxHash != hash || r.Status != types.ReceiptStatusSuccessful {
 		return fmt.Errorf("receipt %+v for transaction %v", r, hash)
 	}
@@ -128,6 +130,7 @@ func (b *book) record(client int, hash common.Hash, r *types.Receipt) error {
 	defer b.mu.Unlock()
 	b.acknowledged[hash] = r.BlockHash
 	b.times[client] = append(b.times[client], time.Now())
+	b.begun[client] = append(b.begun[client], begun)
 	b.nonces[client]++
 	return nil
 }

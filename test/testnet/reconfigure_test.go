@@ -31,7 +31,7 @@ type reconfiguration struct {
 func (c *cluster) reconfigure(by *node, flags ...string) (r reconfiguration) {
 	c.t.Helper()
 	args := append([]string{"log", "reconfigure", "--key", filepath.Join(c.dir, "admin.key"), "--rpc", by.url, "--json"}, flags...)
-	stdout, stderr, code := process.Run(c.t, binary, args...)
+	stdout, stderr, code := process.RunOn(c.t, by.host, binary, args...)
 	require.Equal(c.t, 0, code, "%s\n%s", stdout, stderr)
 	require.NoError(c.t, json.Unmarshal([]byte(stdout), &r), stdout)
 	require.True(c.t, r.Switched && r.Complete, stdout)
@@ -52,7 +52,7 @@ func (c *cluster) addition(n *node) string {
 	c.t.Helper()
 	key, stderr, code := process.Run(c.t, binary, "keys", "show", filepath.Join(n.home, "node.key"))
 	require.Equal(c.t, 0, code, stderr)
-	return strings.TrimSpace(key) + "@" + address(c.manifest.Port(n.index, testnet.PortPeer))
+	return strings.TrimSpace(key) + "@" + c.manifest.Address(n.index, testnet.PortPeer)
 }
 
 // inEpoch waits until nodes are in an epoch, and have a role in it.

@@ -76,7 +76,13 @@ func (b *book) suffer(f testnet.Fault) {
 	nodes := b.c.target(f.Node)
 	moment := time.Now()
 	undo := b.c.do(f.Do, nodes...)
+	if f.Lines() {
+		b.meanwhile(f, moment)
+	}
 	<-time.After(time.Until(moment.Add(f.For))) // the fault's length is part of the scenario
+	if f.Lines() {
+		moment = time.Now() // what the others do meanwhile has been seen, and what counts is that all go on
+	}
 	undone := time.Now()
 	undo()
 	back := time.Since(undone)

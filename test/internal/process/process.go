@@ -8,6 +8,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/stretchr/testify/require"
 )
 
@@ -64,17 +67,23 @@ func Start(t testing.TB, cmd *exec.Cmd) *Node {
 // TryStart is Start for a command that may end instead. The error then is an *Ended.
 func TryStart(t testing.TB, cmd *exec.Cmd) (*Node, error) {
 	t.Helper()
-	return TryStartWithin(t, cmd, Patience)
+	return TryStartOn(t, nil, cmd, Patience)
 }
 
-// TryStartWithin is TryStart for a node that has much to do before it serves.
-func TryStartWithin(t testing.TB, cmd *exec.Cmd, patience time.Duration) (*Node, error) {
+// A Host is where processes run, with a loopback of its own. A *netns.Host is one.
+type Host interface {
+	Start(cmd *exec.Cmd) error
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// TryStartOn is TryStart on another host than this one (nil), with another patience for a node that has much to do before it serves.
+func TryStartOn(t testing.TB, host Host, cmd *exec.Cmd, patience time.Duration) (*Node, error) {
 	t.Helper()
 	n := &Node{Cmd: cmd, stderr: new(buffer), ended: make(chan struct{})}
 	cmd.Stderr = n.stderr
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	require.NoError(t, start(host, cmd))
 	t.Cleanup(func() {
 		n.Kill()
 		if t.Failed() {
@@ -98,11 +107,31 @@ func TryStartWithin(t testing.TB, cmd *exec.Cmd, patience time.Duration) (*Node,
 		<-n.ended
 		return nil, &Ended{Code: cmd.ProcessState.ExitCode(), Stderr: n.Stderr()}
 	}
-	n.Client, err = ethclient.Dial(n.URL)
+	n.Client, err = dial(host, n.URL)
 	require.NoError(t, err)
 	_, err = n.Client.ChainID(t.Context())
 	require.NoError(t, err, "it said that it serves")
 	return n, nil
+}
+
+func start(host Host, cmd *exec.Cmd) error {
+	if host == nil {
+		return cmd.Start()
+	}
+	return host.Start(cmd)
+}
+
+func dial(host Host, url string) (*ethclient.Client, error) {
+	if host == nil {
+		return ethclient.Dial(url)
+	}
+	client, err := rpc.DialOptions(context.Background(), url, rpc.WithHTTPClient(&http.Client{Transport: &http.Transport{
+		DialContext: host.DialContext, MaxIdleConnsPerHost: 100,
+	}}))
+	if err != nil {
+		return nil, err
+	}
+	return ethclient.NewClient(client), nil
 }
 
 // readyURL reads up to the ready line and returns the URL in it, or "" if the output ends before.
@@ -128,12 +157,19 @@ func (e *Ended) Error() string { return fmt.Sprintf("ended with code %d:\n%s", e
 // Run runs a command that ends by itself.
 func Run(t testing.TB, binary string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return RunOn(t, nil, binary, args...)
+}
+
+// RunOn is Run on another host than this one (nil).
+func RunOn(t testing.TB, host Host, binary string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	_ = cmd.Run() // the code tells
+	require.NoError(t, start(host, cmd))
+	_ = cmd.Wait() // the code tells
 	require.NoError(t, ctx.Err(), "%v did not end by itself:\n%s", args, &errs)
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }

@@ -119,10 +119,10 @@ func write(ctx context.Context, aside, dir string, m testnet.Manifest) (*Network
 		if err != nil {
 			return nil, err
 		}
-		n.peer = config.PeerAddress{Key: key.Public().(ed25519.PublicKey), Address: address(m.Port(i, testnet.PortPeer))}
+		n.peer = config.PeerAddress{Key: key.Public().(ed25519.PublicKey), Address: m.Address(i, testnet.PortPeer)}
 		n.member = genesis.Member{
 			NodeKey: genesis.HexKey(n.peer.Key), ConsensusKey: genesis.HexKey(votes.Public().(ed25519.PublicKey)), PeerAddress: n.peer.Address,
-			CometAddresses: []string{address(m.Port(i, testnet.PortComet)), address(m.Port(i, testnet.PortComet+1))},
+			CometAddresses: []string{m.Address(i, testnet.PortComet), m.Address(i, testnet.PortComet+1)},
 		}
 		if !n.observer {
 			member := n.member
