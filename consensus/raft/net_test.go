@@ -69,7 +69,7 @@ func (n *network) Join(seg consensus.Segment, self uint64, deliver func([]byte))
 	return p, nil
 }
 
-func (p *port) Send(to uint64, frame []byte) { p.net.send(p.at, to, frame) }
+func (p *port) Send(to uint64, frame []byte) { p.net.send(p, to, frame) }
 
 func (p *port) Close() error {
 	p.net.mu.Lock()
@@ -82,14 +82,27 @@ func (p *port) Close() error {
 	return nil
 }
 
-func (n *network) send(from place, to uint64, frame []byte) {
+// silence takes a node's ports away for good: it sends nothing any more, and gets nothing. One that joins anew has others.
+func (n *network) silence(id uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for at, p := range n.members {
+		if at.id == id {
+			p.closed = true
+			delete(n.members, at)
+		}
+	}
+}
+
+func (n *network) send(p *port, to uint64, frame []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	from := p.at
 	if n.spy != nil {
 		n.spy(from.id, to, frame)
 	}
 	f, port := n.faults, n.members[place{from.epoch, to}]
-	if port == nil || n.cut[[2]uint64{from.id, to}] || n.rng.Float64() < f.drop {
+	if p.closed || port == nil || n.cut[[2]uint64{from.id, to}] || n.rng.Float64() < f.drop {
 		return
 	}
 	for range 1 + map[bool]int{true: 1}[n.rng.Float64() < f.double] {

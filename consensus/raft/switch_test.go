@@ -180,14 +180,23 @@ func (e memberEngine) Open(ctx context.Context, s *consensus.Store, seg consensu
 
 func (memberEngine) Prepare(context.Context, *consensus.Store, consensus.Segment) error { return nil }
 
-// by returns the node of a member.
-func (v *village) by(m consensus.Member) (*consensus.VirtualLog, error) {
+// by returns the node of a member, which is on.
+func (v *village) by(m consensus.Member) (*villager, *consensus.VirtualLog, error) {
 	for _, n := range v.nodes {
 		if n.is(m) {
-			return n.on()
+			log, err := n.on()
+			return n, log, err
 		}
 	}
-	return nil, errors.New("no such node")
+	return nil, nil, errors.New("no such node")
+}
+
+// still says that log is what the node runs: what comes from one that was, after a crash, nobody has heard.
+func (n *villager) still(log *consensus.VirtualLog) error {
+	if now, err := n.on(); err != nil || now != log {
+		return errors.New("the node went off meanwhile")
+	}
+	return nil
 }
 
 // SegmentEnd is consensus.Peers'.
@@ -198,7 +207,8 @@ func (n *villager) SegmentEnd(ctx context.Context, seg consensus.Segment) (end c
 		if other == n || off != nil {
 			continue
 		}
-		if end, ok, err = log.SegmentEnd(ctx, seg.Epoch); err == nil && ok {
+		end, ok, err = log.SegmentEnd(ctx, seg.Epoch)
+		if err = errors.Join(err, other.still(log)); err == nil && ok {
 			return end, true, end.Verify(seg)
 		}
 	}
@@ -207,20 +217,21 @@ func (n *villager) SegmentEnd(ctx context.Context, seg consensus.Segment) (end c
 
 // Prepare is consensus.Peers'.
 func (n *villager) Prepare(ctx context.Context, m consensus.Member, p consensus.Prepare) (consensus.Ready, error) {
-	log, err := n.village.by(m)
+	other, log, err := n.village.by(m)
 	if err != nil {
 		return consensus.Ready{}, err
 	}
-	return log.Prepare(ctx, p)
+	ready, err := log.Prepare(ctx, p)
+	return ready, errors.Join(err, other.still(log))
 }
 
 // Status is consensus.Peers'.
 func (n *villager) Status(_ context.Context, m consensus.Member) (consensus.Status, error) {
-	log, err := n.village.by(m)
+	other, log, err := n.village.by(m)
 	if err != nil {
 		return consensus.Status{}, err
 	}
-	return log.Status(), nil
+	return log.Status(), other.still(log)
 }
 
 func (n *villager) is(m consensus.Member) bool {
@@ -239,10 +250,11 @@ func (n *villager) Known([]consensus.Member) (all []consensus.Member) {
 
 // Follow is observer.Peers'.
 func (n *villager) Follow(ctx context.Context, m consensus.Member, from consensus.LSN, take func([]consensus.Entry) error) error {
-	log, err := n.village.by(m)
+	other, log, err := n.village.by(m)
 	for err == nil {
 		var entries []consensus.Entry
-		if entries, err = log.Follow(ctx, from, 0); err == nil {
+		entries, err = log.Follow(ctx, from, 0)
+		if err = errors.Join(err, other.still(log)); err == nil {
 			from += consensus.LSN(len(entries))
 			err = take(entries)
 		}
@@ -254,11 +266,12 @@ func (n *villager) Follow(ctx context.Context, m consensus.Member, from consensu
 func (n *villager) Append(ctx context.Context, among []consensus.Member, r consensus.Record) (lsn consensus.LSN, err error) {
 	err = errors.New("nobody is there")
 	for _, m := range among {
-		log, off := n.village.by(m)
-		if off != nil || n.is(m) {
+		other, log, off := n.village.by(m)
+		if off != nil || n.is(m) || log.Status().Role == consensus.Observes.String() { // who observes takes nothing from others, or two of them could hand it on for ever
 			continue
 		}
-		if lsn, err = log.Append(ctx, r); err == nil {
+		lsn, err = log.Append(ctx, r)
+		if err = errors.Join(err, other.still(log)); err == nil {
 			return lsn, nil
 		}
 		err = fmt.Errorf("%w: %w", consensus.ErrUnknownFate, err)
@@ -270,8 +283,9 @@ func (n *villager) Append(ctx context.Context, among []consensus.Member, r conse
 func (n *villager) Tail(ctx context.Context, among []consensus.Member, c consensus.Consistency) (lsn consensus.LSN, err error) {
 	err = errors.New("nobody is there")
 	for _, m := range among {
-		if log, off := n.village.by(m); off == nil && !n.is(m) {
-			if lsn, err = log.Tail(ctx, c); err == nil {
+		if other, log, off := n.village.by(m); off == nil && !n.is(m) && log.Status().Role != consensus.Observes.String() {
+			lsn, err = log.Tail(ctx, c)
+			if err = errors.Join(err, other.still(log)); err == nil {
 				return lsn, nil
 			}
 		}
@@ -283,7 +297,8 @@ func (n *villager) Tail(ctx context.Context, among []consensus.Member, c consens
 func (n *villager) Fetch(ctx context.Context, _ uint64, from, end consensus.LSN) ([]consensus.Entry, error) {
 	for _, other := range n.village.nodes {
 		if log, err := other.on(); err == nil && other != n && log.Status().Tail >= end {
-			return log.Follow(ctx, from, int(end-from))
+			entries, err := log.Follow(ctx, from, int(end-from))
+			return entries, errors.Join(err, other.still(log))
 		}
 	}
 	return nil, errors.New("nobody has it")

@@ -28,7 +28,8 @@
 //
 // Real are the Store on pebble, Replica and Sequencer, raft.Driver with its storage and frames, Switcher, Attempt and Appending, the encodings of what nodes
 // hand to each other, and all signatures. What VirtualLog, raft.Loglet and package observer do around them with goroutines and channels is done here
-// anew, with callbacks, under the same names; it decides nothing that is not theirs to decide. VirtualLog's preparation of a segment is such a sequence
+// anew, with callbacks, under the same names; it decides nothing that is not theirs to decide. (They themselves, with all their goroutines, are played in package
+// raft, TestBubble: there a seed decides the faults, and not every interleaving.) VirtualLog's preparation of a segment is such a sequence
 // too (log.go, prepare), and its order matters: the consistent tail, the log up to there, the administrators' signatures, and only then Vouch.
 //
 // Not simulated: package peer (connections, identities, rights), package local, claims, trimming, snapshots of applications, rot of what was synced,
