@@ -103,8 +103,8 @@ func freePorts(t testing.TB, m testnet.Manifest) int {
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// newCluster makes the network of a manifest. Nothing runs yet.
-func newCluster(t testing.TB, name string) *cluster {
+// newCluster makes the network of a manifest, and of flags of `testnet init` that say otherwise. Nothing runs yet.
+func newCluster(t testing.TB, name string, flags ...string) *cluster {
 	t.Helper()
 	file := filepath.Join("..", "..", "testnet", name)
 	m, err := testnet.Load(file)
@@ -114,8 +114,8 @@ func newCluster(t testing.TB, name string) *cluster {
 		m.BasePort = freePorts(t, m)
 	}
 	dir := filepath.Join(t.TempDir(), "net")
-	stdout, stderr, code := process.Run(t, binary, "testnet", "init", "--dir", dir, "--manifest", file,
-		"--base-port", strconv.Itoa(m.BasePort), "--json")
+	stdout, stderr, code := process.Run(t, binary, append([]string{"testnet", "init", "--dir", dir, "--manifest", file,
+		"--base-port", strconv.Itoa(m.BasePort), "--json"}, flags...)...)
 	require.Equal(t, 0, code, stderr)
 	var made struct {
 		Accounts string

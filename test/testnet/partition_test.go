@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -14,6 +15,14 @@ import (
 // TestPartitions plays the faults of partitions.toml, whose nodes are on hosts of their own: members and observers that are cut off, split, that hear and cannot
 // speak, or speak and cannot hear, or whose line comes and goes.
 func TestPartitions(t *testing.T) { play(t, "partitions.toml") }
+
+// TestPartitionsComet is the same for members that order with CometBFT.
+func TestPartitionsComet(t *testing.T) {
+	if os.Getenv("LEDGERD_TESTNET_ROUNDS") == "" {
+		t.Skip("takes as long as TestPartitions: played where LEDGERD_TESTNET_ROUNDS is set, as in .ci/long")
+	}
+	play(t, "partitions.toml", "--engine", "comet")
+}
 
 // disconnect loses what passes between nodes and the others, one way or both.
 func (c *cluster) disconnect(what string, nodes []*node) error {

@@ -41,8 +41,8 @@ func TestLocal(t *testing.T) { play(t, "local1.toml") }
 
 // play starts the network of a manifest, has a client send to every node, and then plays the faults one by one, each under load. A
 // fault is over when every client was served again; then the nodes must agree and hold all that was acknowledged.
-func play(t *testing.T, manifest string) {
-	c := newCluster(t, manifest)
+func play(t *testing.T, manifest string, flags ...string) {
+	c := newCluster(t, manifest, flags...)
 	c.start(c.nodes...)
 	b := newBook(c)
 	for i := range c.accounts {
