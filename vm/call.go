@@ -25,6 +25,9 @@ const (
 	DefaultCallTimeout = 5 * time.Second
 )
 
+// ErrAborted is in the error of an execution whose time was up, or whose caller went away.
+var ErrAborted = errors.New("execution aborted")
+
 // estimateErrorRatio is how far above the least sufficient gas an estimate may be. Wallets add more than that, and
 // the last steps of a binary search cost as much as the first.
 const estimateErrorRatio = 0.015
@@ -77,9 +80,9 @@ func (o CallOptions) context(ctx context.Context) (context.Context, context.Canc
 // aborted is what a call ends with whose context ended first. The text is go-ethereum's, for which clients look.
 func (o CallOptions) aborted(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("execution aborted (timeout = %v)", o.Timeout)
+		return fmt.Errorf("%w (timeout = %v)", ErrAborted, o.Timeout)
 	}
-	return fmt.Errorf("execution aborted: %w", context.Cause(ctx))
+	return fmt.Errorf("%w: %w", ErrAborted, context.Cause(ctx))
 }
 
 // Call simulates msg on st, the state after header, in a block like header. Nonce, EIP-3607, EIP-7825's cap and the

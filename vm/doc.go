@@ -29,7 +29,7 @@
 // [Executor.Rerun] executes a finished block again, transaction by transaction, for tracers; by invariant 3 they see what Execute did.
 // Result.Touched says which accounts each transaction dealt with: an index for explorers, in which nothing of the chain takes part.
 //
-// [Executor.Call] and [Executor.EstimateGas] run messages that are not transactions, for RPC. They read the wall clock
+// [Executor.Call], [Executor.EstimateGas], [Executor.AccessList] and [Executor.Simulate] run messages that are not transactions, for RPC. They read the wall clock
 // (a timeout), may be cancelled, and their results go to one client and into no block: invariants 1 to 4 are not
 // theirs.
 package vm
