@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"sort"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/consensus"
@@ -204,6 +205,43 @@ func (l *Ledger) WithState(ctx context.Context, h *types.Header, f func(*state.S
 		problems = append(problems, st.Error())
 	}
 	return fmt.Errorf("%w: block %d: %w", ErrStateUnavailable, h.Number, errors.Join(problems...))
+}
+
+// OldestState returns the number of the oldest block whose state can be read: 0 in an archive, later if old states are pruned or if the
+// ledger began with a snapshot.
+func (l *Ledger) OldestState() uint64 {
+	return l.oldest(func(root common.Hash) bool {
+		_, err := l.store.tdb.HistoricStateReader(root)
+		return err == nil
+	})
+}
+
+// OldestProof returns the number of the oldest block whose state has its trie, which Merkle proofs are made of.
+func (l *Ledger) OldestProof() uint64 {
+	return l.oldest(func(root common.Hash) bool {
+		_, err := l.store.tdb.HistoricNodeReader(root)
+		return err == nil
+	})
+}
+
+// trieLayers is for how many blocks the layers in memory hold values and tries, whatever the options say.
+const trieLayers = 128
+
+// StateRetention returns how many blocks back states, and their tries, are kept; 0: all.
+func (l *Ledger) StateRetention() (states, proofs uint64) {
+	if states, proofs = l.opts.StateHistory, trieLayers; l.opts.ArchiveProofs {
+		proofs = 0
+	}
+	return states, proofs
+}
+
+// oldest searches for the first block whose state is in memory or has a history; all later ones have it too.
+func (l *Ledger) oldest(inHistory func(root common.Hash) bool) uint64 {
+	head := l.CurrentHeader().Number.Uint64()
+	return uint64(sort.Search(int(head), func(number int) bool {
+		h := l.HeaderByNumber(uint64(number))
+		return h != nil && (l.store.hasState(h.Root) || inHistory(h.Root))
+	}))
 }
 
 // FilterLogs returns the logs that q selects, in the order of blocks and of their index in the block. It stops after
