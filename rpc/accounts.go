@@ -160,15 +160,8 @@ func (n *node) fill(ctx context.Context, args *callArgs) (*types.Transaction, er
 		return nil, err
 	}
 	if args.GasPrice == nil {
-		if args.MaxPriorityFeePerGas == nil {
-			args.MaxPriorityFeePerGas = new(hexutil.Big)
-		}
-		if args.MaxFeePerGas == nil {
-			twice := new(big.Int).Lsh(n.backend.BaseFee(), 1)
-			args.MaxFeePerGas = (*hexutil.Big)(twice.Add(twice, args.MaxPriorityFeePerGas.ToInt()))
-		}
-		if tip, most := args.MaxPriorityFeePerGas.ToInt(), args.MaxFeePerGas.ToInt(); most.Cmp(tip) < 0 {
-			return nil, invalidParams("maxFeePerGas (%v) < maxPriorityFeePerGas (%v)", most, tip)
+		if err := n.fillFees(args); err != nil {
+			return nil, err
 		}
 	}
 	if args.Value == nil {
@@ -185,7 +178,23 @@ func (n *node) fill(ctx context.Context, args *callArgs) (*types.Transaction, er
 		}
 		args.Gas = (*hexutil.Uint64)(&gas)
 	}
-	return args.transaction(chainID), nil
+	msg := args.message()
+	return msg.Transaction(chainID, uint64(*args.Nonce), uint64(*args.Gas)), nil
+}
+
+// fillFees completes the fees of args, which have no gas price.
+func (n *node) fillFees(args *callArgs) error {
+	if args.MaxPriorityFeePerGas == nil {
+		args.MaxPriorityFeePerGas = new(hexutil.Big)
+	}
+	if args.MaxFeePerGas == nil {
+		twice := new(big.Int).Lsh(n.backend.BaseFee(), 1)
+		args.MaxFeePerGas = (*hexutil.Big)(twice.Add(twice, args.MaxPriorityFeePerGas.ToInt()))
+	}
+	if tip, most := args.MaxPriorityFeePerGas.ToInt(), args.MaxFeePerGas.ToInt(); most.Cmp(tip) < 0 {
+		return invalidParams("maxFeePerGas (%v) < maxPriorityFeePerGas (%v)", most, tip)
+	}
+	return nil
 }
 
 // checkTransaction finds what may be in a call but not in a transaction.
@@ -203,33 +212,4 @@ func (a *callArgs) checkTransaction() error {
 		return errors.New("both gasPrice and authorizationList specified")
 	}
 	return nil
-}
-
-// transaction wants complete arguments. With a gas price it is of type 0, or 1 if it has an access list; else of type 2, or 4
-// if it has authorizations.
-func (a *callArgs) transaction(chainID *big.Int) *types.Transaction {
-	var list types.AccessList
-	if a.AccessList != nil {
-		list = *a.AccessList
-	}
-	nonce, gas, value := uint64(*a.Nonce), uint64(*a.Gas), a.Value.ToInt()
-	switch {
-	case a.GasPrice != nil && a.AccessList != nil:
-		return types.NewTx(&types.AccessListTx{
-			ChainID: chainID, Nonce: nonce, GasPrice: a.GasPrice.ToInt(), Gas: gas, To: a.To, Value: value, Data: a.input(), AccessList: list,
-		})
-	case a.GasPrice != nil:
-		return types.NewTx(&types.LegacyTx{Nonce: nonce, GasPrice: a.GasPrice.ToInt(), Gas: gas, To: a.To, Value: value, Data: a.input()})
-	case a.AuthorizationList != nil:
-		id := hexutil.Big(*chainID)
-		return types.NewTx(&types.SetCodeTx{
-			ChainID: uint256Of(&id), Nonce: nonce, GasTipCap: uint256Of(a.MaxPriorityFeePerGas), GasFeeCap: uint256Of(a.MaxFeePerGas),
-			Gas: gas, To: *a.To, Value: uint256Of(a.Value), Data: a.input(), AccessList: list, AuthList: a.AuthorizationList,
-		})
-	default:
-		return types.NewTx(&types.DynamicFeeTx{
-			ChainID: chainID, Nonce: nonce, GasTipCap: a.MaxPriorityFeePerGas.ToInt(), GasFeeCap: a.MaxFeePerGas.ToInt(),
-			Gas: gas, To: a.To, Value: value, Data: a.input(), AccessList: list,
-		})
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/txpool"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/params"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/ethereum/go-ethereum/trie"
 	"github.com/stretchr/testify/require"
@@ -26,7 +27,7 @@ import (
 // TestClientLibrary drives the server with go-ethereum's client, which checks what it gets: a block's hash against its fields,
 // a body against the header's roots, and every field that it needs.
 func TestClientLibrary(t *testing.T) {
-	n := startNode(t, Options{PeerCount: func() int { return 3 }})
+	n := startNode(t, Options{Network: fakeNetwork(3)})
 	c := n.ethclient(t)
 	ctx := t.Context()
 	mined := n.mine(allTypes()...)
@@ -537,4 +538,113 @@ func TestReconfigure(t *testing.T) {
 			require.Equal(t, value, members[i][key], key)
 		}
 	}
+}
+
+// TestRawAndBySender: transactions by their place, as bytes, and by who sent them.
+func TestRawAndBySender(t *testing.T) {
+	n := startNode(t, Options{})
+	c := n.dial(t, "http")
+	first, second := n.mine(alice.transfer(0), alice.transfer(1)), n.mine(alice.transfer(2))
+	n.mine(bob.transfer(0))
+	pending := alice.transfer(4)
+	require.NoError(t, fakePool{n.fakeChain}.Add(pending))
+	raw := func(tx *types.Transaction) string {
+		b, err := tx.MarshalBinary()
+		require.NoError(t, err)
+		return hexutil.Encode(b)
+	}
+	for _, tc := range []struct {
+		method string
+		args   []any
+		want   string
+	}{
+		{"eth_getRawTransactionByBlockNumberAndIndex", []any{"0x1", "0x1"}, raw(first.Transactions()[1])},
+		{"eth_getRawTransactionByBlockHashAndIndex", []any{second.Hash(), "0x0"}, raw(second.Transactions()[0])},
+		{"eth_getRawTransactionByBlockNumberAndIndex", []any{"0x1", "0x2"}, "0x"},
+		{"eth_getRawTransactionByBlockNumberAndIndex", []any{"0x99", "0x0"}, "0x"},
+		{"eth_getRawTransactionByBlockHashAndIndex", []any{common.Hash{9}, "0x0"}, "0x"},
+	} {
+		require.Equal(t, fmt.Sprintf("%q", tc.want), string(call(t, c, tc.method, tc.args...)), tc.method)
+	}
+	for nonce, want := range []*types.Transaction{first.Transactions()[0], first.Transactions()[1], second.Transactions()[0], nil, pending, nil} {
+		got := call(t, c, "eth_getTransactionBySenderAndNonce", alice.address, hexutil.Uint64(nonce))
+		if want == nil {
+			require.Equal(t, "null", string(got), nonce)
+			continue
+		}
+		require.JSONEq(t, string(call(t, c, "eth_getTransactionByHash", want.Hash())), string(got), nonce)
+	}
+	require.Equal(t, "null", string(call(t, c, "eth_getBlockAccessList", common.Hash{9})))
+	code, message, _ := callError(t, c, "eth_getBlockAccessList", "latest")
+	require.Equal(t, "4445 Block access list not available for pre-Amsterdam blocks", fmt.Sprint(code, " ", message))
+}
+
+// TestCreateAccessList: the list holds what the message touches and is not warm anyway; a failure is part of the answer.
+func TestCreateAccessList(t *testing.T) {
+	n := startNode(t, Options{})
+	c := n.dial(t, "http")
+	list := func(args object, more ...any) (result accessListResult) {
+		t.Helper()
+		require.NoError(t, json.Unmarshal(call(t, c, "eth_createAccessList", append([]any{args}, more...)...), &result))
+		return result
+	}
+	slot := []any{map[string]any{"address": emitter, "storageKeys": []common.Hash{{}}}}
+	got := list(object{"from": alice.address, "to": emitter, "input": common.Hash{1}})
+	require.Equal(t, types.AccessList{{Address: emitter, StorageKeys: []common.Hash{{}}}}, got.AccessList)
+	var used hexutil.Uint64
+	sim := n.simulate(t, blocksOf(object{"calls": []object{{"from": alice.address, "to": emitter, "input": common.Hash{1}, "accessList": slot}}}), "latest")
+	used = sim[0].Calls[0].GasUsed
+	require.Equal(t, used, got.GasUsed, "the gas is that of the message with the list")
+	require.Equal(t, `{"accessList":[],"gasUsed":"0x5208"}`, string(call(t, c, "eth_createAccessList", object{"from": alice.address, "to": bob.address})))
+	failed := list(object{"from": alice.address, "to": emitter})
+	require.Equal(t, "execution reverted", failed.Error)
+	require.Empty(t, failed.AccessList)
+	// EXTCODESIZE of an address and of the contract itself, which is warm; in code from an override.
+	code := "0x621111113b50303b5000"
+	other := list(object{"from": alice.address, "to": at(500), "maxPriorityFeePerGas": "0x1"}, "latest", object{at(500).Hex(): object{"code": code}})
+	require.Equal(t, types.AccessList{{Address: at(0x111111), StorageKeys: []common.Hash{}}}, other.AccessList)
+	errCode, message, _ := callError(t, c, "eth_createAccessList", object{"from": pauper.address, "to": bob.address, "value": "0x1"})
+	require.Equal(t, -32000, errCode)
+	require.Regexp(t, "^failed to apply transaction: 0x[0-9a-f]{64} err: insufficient funds for gas", message)
+}
+
+// TestNodeAsASource: what routers and operators ask a node about itself.
+func TestNodeAsASource(t *testing.T) {
+	n := startNode(t, Options{Version: "v1", Network: fakeNetwork(2)})
+	c := n.dial(t, "http")
+	head := n.mine(alice.transfer(0))
+	all := `{"disabled":false,"oldestBlock":"0x0"}`
+	require.JSONEq(t, fmt.Sprintf(`{"head":{"number":"0x1","hash":%q},"state":%s,"tx":%s,"logs":%s,"receipts":%s,"blocks":%s,"stateproofs":%s}`,
+		head.Hash().Hex(), all, all, all, all, all, all), string(call(t, c, "eth_capabilities")))
+	require.Equal(t, fmt.Sprintf("%q", strings.ToLower(coinbase.Hex())), string(call(t, c, "eth_coinbase")))
+
+	var rules chainRules
+	require.NoError(t, json.Unmarshal(call(t, c, "eth_config"), &rules))
+	require.Nil(t, rules.Next)
+	require.Nil(t, rules.Last)
+	require.Zero(t, rules.Current.ActivationTime)
+	require.EqualValues(t, testChainID, rules.Current.ChainID.ToInt().Int64())
+	require.Len(t, rules.Current.ForkID, 4)
+	require.Equal(t, common.HexToAddress("0x100"), rules.Current.Precompiles["P256VERIFY"], "Osaka has it")
+	require.Equal(t, params.HistoryStorageAddress, rules.Current.SystemContracts["HISTORY_STORAGE_ADDRESS"])
+	require.Equal(t, params.DefaultPragueBlobConfig, rules.Current.BlobSchedule)
+
+	var modules map[string]string
+	require.NoError(t, json.Unmarshal(call(t, c, "rpc_modules"), &modules))
+	for _, namespace := range []string{"admin", "eth", "ledger", "log", "net", "rpc", "txpool", "web3"} {
+		require.Equal(t, "1.0", modules[namespace], namespace)
+	}
+	var self nodeInfo
+	require.NoError(t, json.Unmarshal(call(t, c, "admin_nodeInfo"), &self))
+	require.Equal(t, strings.Repeat("0", 64), self.ID)
+	require.Equal(t, "127.0.0.1", self.IP)
+	require.Equal(t, 7001, self.Ports.Listener)
+	require.Equal(t, head.Hash(), self.Protocols.Ledgerd.Head)
+	require.Equal(t, "raft", self.Protocols.Ledgerd.Engine)
+	var peers []peerInfo
+	require.NoError(t, json.Unmarshal(call(t, c, "admin_peers"), &peers))
+	require.Len(t, peers, 2)
+	require.Equal(t, "member 3", peers[1].Name)
+	require.Equal(t, "127.0.0.1:7003", peers[1].Network.RemoteAddress)
+	require.Equal(t, `"0x2"`, string(call(t, c, "net_peerCount")))
 }

@@ -41,6 +41,12 @@ type Backend interface {
 	// it may write to the StateDB, which is its own and is thrown away.
 	WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error
 
+	// OldestState and OldestProof return the number of the oldest block whose state can be read, and of the oldest one whose state can be
+	// proved. StateRetention returns how many blocks back each of them is kept; 0: all.
+	OldestState() uint64
+	OldestProof() uint64
+	StateRetention() (states, proofs uint64)
+
 	// SubscribeHeads announces new heads; see ledger.HeadEvent.
 	SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription
 

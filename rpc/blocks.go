@@ -1,6 +1,11 @@
 package rpc
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -195,4 +200,88 @@ func (api *blockAPI) GetRawTransactionByHash(hash common.Hash) (hexutil.Bytes, e
 		}
 	}
 	return tx.MarshalBinary()
+}
+
+// GetRawTransactionByBlockNumberAndIndex returns the encoding of a transaction by its place, "0x" if there is none.
+func (api *blockAPI) GetRawTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint64) (hexutil.Bytes, error) {
+	return rawTransactionAt(api.blockByNumber(number), uint64(index))
+}
+
+// GetRawTransactionByBlockHashAndIndex returns the encoding of a transaction by its place, "0x" if there is none.
+func (api *blockAPI) GetRawTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint64) (hexutil.Bytes, error) {
+	return rawTransactionAt(api.backend.BlockByHash(hash), uint64(index))
+}
+
+func rawTransactionAt(b *types.Block, index uint64) (hexutil.Bytes, error) {
+	if b == nil || index >= uint64(len(b.Transactions())) {
+		return nil, nil
+	}
+	return b.Transactions()[index].MarshalBinary()
+}
+
+// GetBlockAccessList returns what the transactions of a block read and wrote (EIP-7928): null if there is no such block, and an error for those that
+// there are, since they are under the rules of Osaka.
+func (api *blockAPI) GetBlockAccessList(ref gethrpc.BlockNumberOrHash) (any, error) {
+	if _, err := api.header(&ref); err != nil {
+		return nil, nil
+	}
+	return nil, errNoBlockAccessList
+}
+
+// GetTransactionBySenderAndNonce returns the transaction, pending or included, with which an account used a nonce. It is null if there is none, which
+// is also so for nonces that were used otherwise (EIP-7702, and contracts that create contracts).
+func (api *blockAPI) GetTransactionBySenderAndNonce(ctx context.Context, account common.Address, nonce hexutil.Uint64) (*transaction, error) {
+	number, ok, err := api.nonceUsedIn(ctx, account, uint64(nonce))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		pending, queued := api.pool.ContentFrom(account)
+		for _, tx := range slices.Concat(pending, queued) {
+			if tx.Nonce() == uint64(nonce) {
+				return newTransaction(tx, api.signer, nil), nil
+			}
+		}
+		return nil, nil
+	}
+	b := api.backend.BlockByNumber(number)
+	if b == nil {
+		return nil, errHeaderNotFound
+	}
+	for i, tx := range b.Transactions() {
+		if from, err := types.Sender(api.signer, tx); err == nil && from == account && tx.Nonce() == uint64(nonce) {
+			return api.transactionAt(b, uint64(i)), nil
+		}
+	}
+	return nil, nil
+}
+
+// nonceUsedIn returns the block in which an account's nonce passed a value, searching for it in the states of old blocks.
+func (n *node) nonceUsedIn(ctx context.Context, account common.Address, nonce uint64) (number uint64, ok bool, err error) {
+	used := func(number uint64) bool {
+		if err != nil {
+			return true
+		}
+		var now hexutil.Uint64
+		ref := gethrpc.BlockNumberOrHashWithNumber(gethrpc.BlockNumber(number))
+		now, err = (&stateAPI{n}).GetTransactionCount(ctx, account, &ref)
+		return uint64(now) > nonce
+	}
+	release, err := n.acquire(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer release()
+	head, oldest := n.backend.CurrentHeader().Number.Uint64(), n.backend.OldestState()
+	if !used(head) || err != nil {
+		return 0, false, err
+	}
+	found := oldest + uint64(sort.Search(int(head-oldest), func(i int) bool { return used(oldest + uint64(i)) }))
+	if err != nil {
+		return 0, false, err
+	}
+	if found == oldest && oldest > 0 {
+		return 0, false, &codedError{code: codePruned, message: fmt.Sprintf("the nonce was used before block %d, where the states of this node begin", oldest+1)}
+	}
+	return found, true, nil
 }

@@ -61,6 +61,9 @@ func (a *callArgs) check(chainID *hexutil.Big) error {
 	if a.ChainID != nil && a.ChainID.ToInt().Cmp(chainID.ToInt()) != 0 {
 		return invalidParams("chainId does not match node's (have=%v, want=%v)", a.ChainID.ToInt(), chainID.ToInt())
 	}
+	if a.MaxFeePerBlobGas != nil && len(a.BlobVersionedHashes) == 0 {
+		return invalidParams("maxFeePerBlobGas specified without blobVersionedHashes")
+	}
 	return nil
 }
 
@@ -120,6 +123,34 @@ func (api *callAPI) Call(ctx context.Context, args callArgs, ref *gethrpc.BlockN
 func (api *callAPI) EstimateGas(ctx context.Context, args callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride, blockOverrides *vm.BlockOverrides) (hexutil.Uint64, error) {
 	gas, err := api.estimate(ctx, &args, ref, overrides, blockOverrides)
 	return hexutil.Uint64(gas), err
+}
+
+// accessListResult is the answer of eth_createAccessList.
+type accessListResult struct {
+	AccessList types.AccessList `json:"accessList"`
+	Error      string           `json:"error,omitempty"` // why the message fails, with the list too
+	GasUsed    hexutil.Uint64   `json:"gasUsed"`
+}
+
+// CreateAccessList returns the access list (EIP-2930) with which a message finds everything warm that it touches.
+func (api *callAPI) CreateAccessList(ctx context.Context, args callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride) (result *accessListResult, err error) {
+	if args.GasPrice == nil && (args.MaxFeePerGas != nil || args.MaxPriorityFeePerGas != nil) {
+		if err := api.fillFees(&args); err != nil {
+			return nil, err
+		}
+	}
+	err = api.execute(ctx, &args, ref, func(st *state.StateDB, h *types.Header) error {
+		found, err := api.backend.Executor().AccessList(ctx, st, h, args.message(), (*uint64)(args.Nonce), api.callOptions(overrides, nil))
+		if err != nil {
+			return err
+		}
+		result = &accessListResult{AccessList: wholeAccessList(found.List), GasUsed: hexutil.Uint64(found.GasUsed)}
+		if found.Err != nil {
+			result.Error = found.Err.Error()
+		}
+		return nil
+	})
+	return result, err
 }
 
 func (n *node) estimate(ctx context.Context, args *callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride, blockOverrides *vm.BlockOverrides) (gas uint64, err error) {

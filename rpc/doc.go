@@ -6,7 +6,7 @@
 //	   │
 //	Host allowlist ── CORS, Origin ──┬── GET /healthz /readyz /metrics
 //	                                 ├── POST /        ┐
-//	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_ debug_ trace_ ots_
+//	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_ debug_ trace_ ots_ admin_
 //	                                 └── the rest (Options.Fallback: feed, explorer)          │
 //	                                                                                      Backend
 //	                                                                                          │ heads, transactions

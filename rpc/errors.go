@@ -20,6 +20,28 @@ const (
 	codeNotFound      = -32001 // EIP-1474: resource not found
 	codeLimitExceeded = -32005 // EIP-1474: the request passes a limit
 	codeInvalidParams = -32602
+	codeInternal      = -32603
+
+	// No access lists of whole blocks (EIP-7928) before the fork that brings them.
+	codeNoBlockAccessList = 4445
+)
+
+// The codes of eth_simulateV1.
+const (
+	codeTransactionRejected = -32003 // EIP-1474
+	codeExecutionFailed     = -32015 // of one call: the EVM stopped it, but for a REVERT
+	codeExecutionTimeout    = -32016
+	codeNonceTooLow         = -38010
+	codeNonceTooHigh        = -38011
+	codeFeeCapTooLow        = -38012
+	codeIntrinsicGas        = -38013
+	codeInsufficientFunds   = -38014
+	codeBlockGasLimit       = -38015
+	codeNumberOrder         = -38020
+	codeTimeOrder           = -38021
+	codeSenderNotEOA        = -38024
+	codeInitCodeTooLarge    = -38025
+	codeSimulationLimit     = -38026
 )
 
 // ErrUnknownAccount: the node has no key for the account. The text is go-ethereum's.
@@ -37,6 +59,7 @@ var (
 	errInvalidBlockRange    = &codedError{code: codeInvalidParams, message: "invalid block range params"}
 	errRangeIntoFuture      = &codedError{code: codeInvalidParams, message: "block range extends beyond current head block"}
 	errPendingLogs          = &codedError{code: codeInvalidParams, message: "pending logs are not supported"}
+	errNoBlockAccessList    = &codedError{code: codeNoBlockAccessList, message: "Block access list not available for pre-Amsterdam blocks"}
 	errTooManyCriteria      = &codedError{code: codeInvalidParams, message: "exceed max addresses or topics per search position"}
 	errStopping             = errors.New("the node is stopping")
 )

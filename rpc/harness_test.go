@@ -314,6 +314,10 @@ func (c *fakeChain) WithState(ctx context.Context, h *types.Header, f func(*stat
 	return f(st)
 }
 
+func (c *fakeChain) OldestState() uint64                     { return 0 }
+func (c *fakeChain) OldestProof() uint64                     { return 0 }
+func (c *fakeChain) StateRetention() (states, proofs uint64) { return 0, 0 }
+
 func (c *fakeChain) SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription {
 	return c.heads.Subscribe(ch)
 }
@@ -561,6 +565,21 @@ func (k fakeKeys) Sign(address common.Address, hash []byte) ([]byte, error) {
 		}
 	}
 	return nil, ErrUnknownAccount
+}
+
+// fakeNetwork is a Network of a number of peers.
+type fakeNetwork int
+
+func (n fakeNetwork) Self() NodeInfo {
+	return NodeInfo{Key: make([]byte, 32), ListenAddress: "127.0.0.1:7001"}
+}
+
+func (n fakeNetwork) Peers() []PeerInfo {
+	peers := make([]PeerInfo, n)
+	for i := range peers {
+		peers[i] = PeerInfo{Key: append(make([]byte, 31), byte(i+1)), Address: fmt.Sprintf("127.0.0.1:%d", 7002+i), Member: uint64(i + 2)}
+	}
+	return peers
 }
 
 // faultyAPI is a namespace with a bug.

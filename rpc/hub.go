@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -18,10 +19,11 @@ const (
 	maxIntakeTransactions = 16384
 )
 
-// hub brings what the ledger and the pool announce to the subscribers (invariants 1 and 2). Two goroutines:
+// hub brings what the ledger and the pool announce to the subscribers (invariants 1 and 2). Three goroutines:
 //
 //	intake:    take from the feeds at once, so that neither ledger nor pool ever waits for a client. Full: drop the oldest.
 //	dispatch:  for each head, in order: what the intake dropped is loaded; encode once; offer to every subscriber.
+//	syncing:   from time to time: is the node behind?
 //
 // A subscriber's own goroutine writes to its connection, which may block; only its queue feels it.
 type hub struct {
@@ -91,7 +93,40 @@ func (h *hub) run(ctx context.Context) error {
 			}
 		}
 	})
+	g.Go(func() error {
+		tick := time.NewTicker(h.opts.SyncingInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				h.dispatchSyncing(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 	return g.Wait()
+}
+
+// dispatchSyncing tells those who asked for it whether the node is behind.
+func (h *hub) dispatchSyncing(ctx context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var progress *syncProgress
+	asked := false
+	for s := range h.mu.subscribers {
+		if s.onSyncing == nil {
+			continue
+		}
+		if !asked {
+			var err error
+			if progress, err = h.syncProgress(ctx); err != nil {
+				return // the next tick may know
+			}
+			asked = true
+		}
+		s.offer(s.onSyncing(progress))
+	}
 }
 
 func (h *hub) takeHead(ev ledger.HeadEvent) {
@@ -273,13 +308,14 @@ func (h *hub) unsubscribe(s *subscriber) {
 	h.metrics.subscriptions.WithLabelValues(s.kind).Dec()
 }
 
-// subscriber is one receiver of announcements with its queue. onHead and onTransactions choose and encode what it gets;
-// they run on the dispatcher and must not block. Lock order: hub.mu before subscriber.mu.
+// subscriber is one receiver of announcements with its queue. onHead, onTransactions and onSyncing choose and encode what it gets;
+// they run under the hub's lock and must not block. Lock order: hub.mu before subscriber.mu.
 type subscriber struct {
 	kind           string
 	onHead         func(*announcement) []json.RawMessage
 	onTransactions func([]*types.Transaction) []json.RawMessage
-	onOverflow     func() // called once, by the dispatcher, when the queue was full; nothing is queued after that
+	onSyncing      func(*syncProgress) []json.RawMessage // nil: not behind
+	onOverflow     func()                                // called once, by the dispatcher, when the queue was full; nothing is queued after that
 
 	limit int
 	wake  chan struct{} // capacity 1: the queue has something

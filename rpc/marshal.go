@@ -180,7 +180,8 @@ func newTransaction(tx *types.Transaction, signer types.Signer, at *place) *tran
 	parity := hexutil.Uint64(v.Uint64())
 	j.YParity = &parity
 	j.ChainID = (*hexutil.Big)(tx.ChainId())
-	j.AccessList = accessList(tx)
+	list := wholeAccessList(tx.AccessList())
+	j.AccessList = &list
 	if tx.Type() == types.AccessListTxType {
 		return j
 	}
@@ -196,16 +197,16 @@ func newTransaction(tx *types.Transaction, signer types.Signer, at *place) *tran
 	return j
 }
 
-// accessList returns a list whose empty parts encode as [] and not as null.
-func accessList(tx *types.Transaction) *types.AccessList {
-	list := make(types.AccessList, len(tx.AccessList()))
-	for i, tuple := range tx.AccessList() {
+// wholeAccessList returns a list whose empty parts encode as [] and not as null.
+func wholeAccessList(l types.AccessList) types.AccessList {
+	list := make(types.AccessList, len(l))
+	for i, tuple := range l {
 		if tuple.StorageKeys == nil {
 			tuple.StorageKeys = []common.Hash{}
 		}
 		list[i] = tuple
 	}
-	return &list
+	return list
 }
 
 // effectiveGasPrice is min(tip cap + base fee, fee cap), EIP-1559.

@@ -16,8 +16,10 @@ import (
 type web3API struct{ *node }
 
 // ClientVersion has go-ethereum's form: name/version/platform/runtime.
-func (api *web3API) ClientVersion() string {
-	return fmt.Sprintf("ledgerd/%s/%s-%s/%s", api.opts.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+func (api *web3API) ClientVersion() string { return api.clientVersion() }
+
+func (n *node) clientVersion() string {
+	return fmt.Sprintf("ledgerd/%s/%s-%s/%s", n.opts.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // Sha3 is Keccak-256.
@@ -33,7 +35,7 @@ func (api *netAPI) Version() string { return api.backend.ChainConfig().ChainID.S
 func (api *netAPI) Listening() bool { return true }
 
 // PeerCount counts the nodes this one is connected to.
-func (api *netAPI) PeerCount() hexutil.Uint { return hexutil.Uint(api.opts.PeerCount()) }
+func (api *netAPI) PeerCount() hexutil.Uint { return hexutil.Uint(len(api.opts.Network.Peers())) }
 
 // chainAPI is what eth_ says of the chain as a whole.
 type chainAPI struct{ *node }
@@ -55,15 +57,21 @@ type syncProgress struct {
 
 // Syncing is false, or how far the node has come in catching up with the log.
 func (api *chainAPI) Syncing(ctx context.Context) (any, error) {
-	behind, err := api.behind(ctx)
-	if err != nil {
+	progress, err := api.syncProgress(ctx)
+	if err != nil || progress == nil {
+		return false, err
+	}
+	return progress, nil
+}
+
+// syncProgress returns nil for a node that is not behind.
+func (n *node) syncProgress(ctx context.Context) (*syncProgress, error) {
+	behind, err := n.behind(ctx)
+	if err != nil || behind <= n.opts.SyncingAfter {
 		return nil, err
 	}
-	if behind <= api.opts.SyncingAfter {
-		return false, nil
-	}
-	current := api.backend.CurrentHeader().Number.Uint64()
-	return syncProgress{hexutil.Uint64(api.started), hexutil.Uint64(current), hexutil.Uint64(current + behind)}, nil
+	current := n.backend.CurrentHeader().Number.Uint64()
+	return &syncProgress{hexutil.Uint64(n.started), hexutil.Uint64(current), hexutil.Uint64(current + behind)}, nil
 }
 
 // behind counts the entries that this node knows of and has not executed.

@@ -168,6 +168,19 @@ func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 	raw, err := alice.transfer(11).MarshalBinary()
 	require.NoError(t, err)
 	check("eth_sendRawTransaction", hexutil.Bytes(raw))
+	check("eth_capabilities")
+	check("eth_coinbase")
+	check("eth_config")
+	check("eth_createAccessList", emit, "latest")
+	check("eth_getBlockAccessList", "0x99")
+	check("eth_getProof", emitter, []string{"0x0", common.Hash{1}.Hex()}, "latest")
+	check("eth_getProof", pauper.address, []string{"0x0"}, "latest")
+	check("eth_getStorageValues", map[string]any{emitter.Hex(): []common.Hash{{}, {1}}}, "latest")
+	for _, full := range []bool{false, true} {
+		check("eth_simulateV1", map[string]any{"blockStateCalls": []any{
+			map[string]any{"calls": []any{emit, map[string]any{"to": emitter}, map[string]any{"input": "0x5f5ff3"}}}, map[string]any{},
+		}, "returnFullTransactions": full, "traceTransfers": true}, "latest")
+	}
 	for method := range s {
 		require.True(t, checked[method], "%s is in testdata and was not checked", method)
 	}

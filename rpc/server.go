@@ -21,16 +21,15 @@ import (
 type Options struct {
 	// Version is the middle part of web3_clientVersion: "ledgerd/<Version>/linux-amd64/go1.26".
 	Version string
-	// Namespaces are the ones to expose: "eth", "net", "web3", "txpool", "log", "ledger", "debug", "trace", "ots",
-	// "erigon". Nil exposes all.
+	// Namespaces are the ones to expose, of those in docs/json-rpc.md. Nil exposes all.
 	Namespaces []string
 	// KeyStore holds accounts that the node signs for. Nil: none, and eth_sendTransaction knows no account.
 	KeyStore KeyStore
 	// AllowUnprotected takes legacy transactions without a chain id (before EIP-155), which anybody can replay from another
 	// chain. Keyless deployments are made of them.
 	AllowUnprotected bool
-	// PeerCount answers net_peerCount. Nil: 0.
-	PeerCount func() int
+	// Network tells who this node is to the others, and which it is connected to. Nil: it has no others.
+	Network Network
 	// Ready says why the node should get no traffic now (/readyz answers 503 with the text), or nil. Nil: not while catching up.
 	Ready func(context.Context) error
 
@@ -73,6 +72,7 @@ type Options struct {
 	MaxLogReadEntries int           // of log_read. Default 1000
 	MaxLogReadBytes   int           // of payload in one log_read. Default 4 MiB
 	SyncingAfter      uint64        // entries behind the tail that make eth_syncing true. Default 64: a busy node is always a few behind
+	SyncingInterval   time.Duration // between two notifications of a "syncing" subscription. Default 1 s
 	ShutdownTimeout   time.Duration // for requests in flight when Serve is told to end. Default 3 s
 	Logger            *slog.Logger  // nil discards
 	Registerer        prometheus.Registerer
@@ -108,12 +108,13 @@ func (o *Options) EnsureDefaults() {
 	defaultTo(&o.MaxLogReadEntries, 1000)
 	defaultTo(&o.MaxLogReadBytes, 4<<20)
 	defaultTo(&o.SyncingAfter, 64)
+	defaultTo(&o.SyncingInterval, time.Second)
 	defaultTo(&o.ShutdownTimeout, 3*time.Second)
 	if o.Hosts == nil {
 		o.Hosts = []string{"localhost"}
 	}
-	if o.PeerCount == nil {
-		o.PeerCount = func() int { return 0 }
+	if o.Network == nil {
+		o.Network = noNetwork{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -155,7 +156,7 @@ func (o *Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-var namespaces = []string{"eth", "net", "web3", "txpool", "log", "ledger", "debug", "trace", "ots", "erigon"}
+var namespaces = []string{"admin", "debug", "erigon", "eth", "ledger", "log", "net", "ots", "trace", "txpool", "web3"}
 
 // node is what the receivers of all namespaces share. It has no exported methods: embedded in a receiver, they would
 // become RPC methods.
@@ -258,6 +259,7 @@ func (s *Server) receivers() []receiver {
 		{"trace", &traceAPI{n}},
 		{"ots", &otsAPI{n}},
 		{"erigon", &erigonAPI{n}},
+		{"admin", &adminAPI{n}},
 	}
 	if n.log != nil {
 		all = append(all, receiver{"log", &logAPI{n}})
@@ -304,12 +306,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		s.sockets.close()
+		told := s.sockets.close()
 		grace, cancel := context.WithTimeout(requests, s.opts.ShutdownTimeout)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			cancelRequests()
 			server.Close()
+		}
+		select {
+		case <-told: // or rpc.Stop would close them first, without a reason
+		case <-grace.Done():
 		}
 		s.rpc.Stop()
 		s.sockets.wait()

@@ -103,6 +103,32 @@ func (api *subscribeAPI) TransactionReceipts(ctx context.Context, query *receipt
 	})
 }
 
+// syncingNotification is what a subscriber of "syncing" gets while the node catches up; then it gets false.
+type syncingNotification struct {
+	Syncing bool          `json:"syncing"`
+	Status  *syncProgress `json:"status"`
+}
+
+// Syncing announces, from time to time, how far the node has come in catching up with the log, and once, with false, that it has: at the
+// beginning if it already had.
+func (api *subscribeAPI) Syncing(ctx context.Context) (*gethrpc.Subscription, error) {
+	caughtUp := false // announced
+	return api.subscribe(ctx, &subscriber{
+		kind: "syncing",
+		onSyncing: func(progress *syncProgress) []json.RawMessage {
+			switch {
+			case progress != nil:
+				caughtUp = false
+				return []json.RawMessage{encode(syncingNotification{true, progress})}
+			case caughtUp:
+				return nil
+			}
+			caughtUp = true
+			return []json.RawMessage{encode(false)}
+		},
+	})
+}
+
 // subscribe starts the goroutine that brings sub's queue to the connection of the request.
 func (api *subscribeAPI) subscribe(ctx context.Context, sub *subscriber) (*gethrpc.Subscription, error) {
 	notifier, ok := gethrpc.NotifierFromContext(ctx)

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
+	logconsensus "ledgerd/consensus"
 	"ledgerd/ledger"
 )
 
@@ -225,4 +226,24 @@ func TestQueue(t *testing.T) {
 	require.Equal(t, 1, overflows)
 	require.True(t, s.overflown())
 	require.Empty(t, s.takeAll())
+}
+
+// TestSyncingSubscription: a node that has caught up says so once; one that is behind tells how far it is until it has.
+func TestSyncingSubscription(t *testing.T) {
+	n := startNode(t, Options{SyncingInterval: time.Millisecond})
+	behind := func(lsns logconsensus.LSN) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.behind = lsns
+	}
+	states := make(chan json.RawMessage, 1)
+	sub, err := n.dial(t, "ws").EthSubscribe(t.Context(), states, "syncing")
+	require.NoError(t, err)
+	defer sub.Unsubscribe()
+	require.Equal(t, "false", string(receive(t, states)))
+	behind(65)
+	require.JSONEq(t, `{"syncing":true,"status":{"startingBlock":"0x0","currentBlock":"0x0","highestBlock":"0x41"}}`, string(receive(t, states)))
+	behind(64)
+	for string(receive(t, states)) != "false" {
+	}
 }

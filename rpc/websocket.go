@@ -125,18 +125,21 @@ func (ss *sockets) end(sock *socket, code int, reason string) {
 	}()
 }
 
-// close ends all and lets no more in.
-func (ss *sockets) close() {
+// close ends all and lets no more in. The channel is closed when every peer has been told, or could not be.
+func (ss *sockets) close() (told <-chan struct{}) {
 	ss.mu.Lock()
-	open := make([]*socket, 0, len(ss.mu.open))
-	for _, sock := range ss.mu.open {
-		open = append(open, sock)
-	}
+	defer ss.mu.Unlock()
 	ss.mu.closed = true
-	ss.mu.Unlock()
-	for _, sock := range open {
-		ss.end(sock, websocket.CloseGoingAway, "the node is stopping")
+	var telling sync.WaitGroup
+	for _, sock := range ss.mu.open {
+		telling.Go(func() { sock.end(websocket.CloseGoingAway, "the node is stopping") })
 	}
+	done := make(chan struct{})
+	ss.running.Go(func() {
+		telling.Wait()
+		close(done)
+	})
+	return done
 }
 
 func (ss *sockets) wait() { ss.running.Wait() }

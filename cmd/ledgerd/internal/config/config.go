@@ -162,7 +162,7 @@ func Default() *Config {
 }
 
 // Namespaces are the groups of JSON-RPC methods that rpc.namespaces may name.
-var Namespaces = []string{"debug", "erigon", "eth", "ledger", "log", "net", "ots", "trace", "txpool", "web3"}
+var Namespaces = []string{"admin", "debug", "erigon", "eth", "ledger", "log", "net", "ots", "trace", "txpool", "web3"}
 
 // LogLevels and LogFormats are the values of log.level and log.format.
 var (

@@ -57,7 +57,7 @@ func TestBadConfigs(t *testing.T) {
 		{"origin with a path", "[rpc]\ncors = [\"https://a.example/app\"]", []string{"rpc.cors", "not an origin"}},
 		{"origin without scheme", "[rpc]\ncors = [\"a.example\"]", []string{"rpc.cors", "not an origin"}},
 		{"host with a port", "[rpc]\nhosts = [\"a.example:80\"]", []string{"rpc.hosts", "not a host name"}},
-		{"unknown namespace", "[rpc]\nnamespaces = [\"eth\", \"admin\"]", []string{"rpc.namespaces: there is no namespace \"admin\""}},
+		{"unknown namespace", "[rpc]\nnamespaces = [\"eth\", \"personal\"]", []string{"rpc.namespaces: there is no namespace \"personal\""}},
 		{"namespace twice", "[rpc]\nnamespaces = [\"eth\", \"eth\"]", []string{"rpc.namespaces", "twice"}},
 		{"no namespace", "[rpc]\nnamespaces = []", []string{"rpc.namespaces", "nothing would be served"}},
 		{"peers without port", "[peer]\nlisten = \"10.0.0.1\"", []string{"peer.listen: \"10.0.0.1\" is not an address"}},

@@ -290,6 +290,9 @@ func (n *Node) openServer(context.Context) (err error) {
 	if n.opts.OnePort {
 		opts.Metrics = n.metricsHandler()
 	}
+	if n.peers != nil {
+		opts.Network = n.peers
+	}
 	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.openReconfigurations(), n.peers}, opts)
 	return err
 }
