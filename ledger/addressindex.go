@@ -441,7 +441,7 @@ func (l *Ledger) AccountBlocks(ctx context.Context, lists [][]common.Address, fr
 	if from > to {
 		return nil
 	}
-	return leapfrog(ctx, l.store.db, criteria, from, to, f)
+	return leapfrog(ctx, l.store.db, criteria, from, to, new(uint64), f)
 }
 
 func accountCriteria(lists [][]common.Address) (criteria [][]postingValue) {

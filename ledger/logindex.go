@@ -114,13 +114,14 @@ func (q *LogQuery) matches(l *types.Log) bool {
 }
 
 // candidates calls f with the number of every block in [from, to] that may hold a match, ascending, until f returns
-// false.
-func (q *LogQuery) candidates(ctx context.Context, db ethdb.Iteratee, from, to uint64, f func(uint64) (bool, error)) error {
-	return leapfrog(ctx, db, q.criteria(), from, to, f)
+// false. Blocks below reached need not be searched again, whatever the error.
+func (q *LogQuery) candidates(ctx context.Context, db ethdb.Iteratee, from, to uint64, reached *uint64, f func(uint64) (bool, error)) error {
+	return leapfrog(ctx, db, q.criteria(), from, to, reached, f)
 }
 
-// leapfrog calls f with the number of every block in [from, to] that has one posting of each criterion, ascending, until f returns false.
-func leapfrog(ctx context.Context, db ethdb.Iteratee, criteria [][]postingValue, from, to uint64, f func(uint64) (bool, error)) error {
+// leapfrog calls f with the number of every block in [from, to] that has one posting of each criterion, ascending, until f returns false. No block
+// below reached is left to be found.
+func leapfrog(ctx context.Context, db ethdb.Iteratee, criteria [][]postingValue, from, to uint64, reached *uint64, f func(uint64) (bool, error)) error {
 	var all []*union
 	defer func() {
 		for _, u := range all {
@@ -136,6 +137,7 @@ func leapfrog(ctx context.Context, db ethdb.Iteratee, criteria [][]postingValue,
 	}
 	// Leapfrog: whoever is behind seeks to where the farthest is; where all meet is a candidate.
 	for target, agreed := from, 0; ; {
+		*reached = target
 		for _, u := range all {
 			number, ok, err := u.seek(ctx, target)
 			if err != nil || !ok {

@@ -247,20 +247,7 @@ func (l *Ledger) oldest(inHistory func(root common.Hash) bool) uint64 {
 // FilterLogs returns the logs that q selects, in the order of blocks and of their index in the block. It stops after
 // q.Limit logs if that is not zero, and with ctx's error when ctx ends.
 func (l *Ledger) FilterLogs(ctx context.Context, q LogQuery) ([]*types.Log, error) {
-	head := l.CurrentHeader().Number.Uint64()
-	to := min(q.To, head)
-	if q.From > to {
-		return nil, nil
-	}
-	var found []*types.Log
-	err := q.candidates(ctx, l.store.db, q.From, to, func(number uint64) (bool, error) {
-		logs, err := l.blockLogs(number, &q)
-		if err != nil {
-			return false, err
-		}
-		found = append(found, logs...)
-		return q.Limit == 0 || len(found) < q.Limit, nil
-	})
+	found, _, err := l.search(ctx, q, func(found, more int) bool { return found >= q.Limit })
 	if err != nil {
 		return nil, err
 	}
@@ -268,6 +255,38 @@ func (l *Ledger) FilterLogs(ctx context.Context, q LogQuery) ([]*types.Log, erro
 		found = found[:q.Limit]
 	}
 	return found, nil
+}
+
+// SearchLogs returns the logs of whole blocks, from q.From on, that q selects, and the first block that was not searched: the one after q.To, or
+// after the head if that comes first; an earlier one if with its logs there would be more than q.Limit, unless these are the first ones. When ctx
+// ends the error is ctx's, and logs and next say how far the search has come.
+func (l *Ledger) SearchLogs(ctx context.Context, q LogQuery) (logs []*types.Log, next uint64, err error) {
+	return l.search(ctx, q, func(found, more int) bool { return found > 0 && found+more > q.Limit })
+}
+
+// search calls full, if there is a limit, with the number of logs that it has and that the next block would add.
+func (l *Ledger) search(ctx context.Context, q LogQuery, full func(found, more int) bool) (found []*types.Log, next uint64, err error) {
+	to := min(q.To, l.CurrentHeader().Number.Uint64())
+	if q.From > to {
+		return nil, q.From, nil
+	}
+	next, stopped := q.From, false
+	err = q.candidates(ctx, l.store.db, q.From, to, &next, func(number uint64) (bool, error) {
+		logs, err := l.blockLogs(number, &q)
+		if err != nil {
+			return false, err
+		}
+		if q.Limit > 0 && full(len(found), len(logs)) {
+			stopped = true
+			return false, nil
+		}
+		found, next = append(found, logs...), number+1
+		return true, nil
+	})
+	if err == nil && !stopped {
+		next = to + 1
+	}
+	return found, next, err
 }
 
 // blockLogs returns the logs of one block that q selects, with all derived fields.

@@ -32,8 +32,9 @@ type Backend interface {
 	ReceiptsByHash(hash common.Hash) types.Receipts
 	// Transaction returns an included transaction and its place.
 	Transaction(hash common.Hash) (tx *types.Transaction, blockHash common.Hash, number, index uint64, ok bool)
-	// FilterLogs returns the matching logs in order. It may return more than q.Limit, never fewer if there are as many.
-	FilterLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error)
+	// SearchLogs returns the matching logs of the blocks from q.From up to, not including, next. It stops before q.To at a block with which there
+	// would be more than q.Limit, if others come before it, and when ctx ends, with ctx's error.
+	SearchLogs(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error)
 
 	Explorer
 

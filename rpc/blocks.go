@@ -267,7 +267,7 @@ func (n *node) nonceUsedIn(ctx context.Context, account common.Address, nonce ui
 		now, err = (&stateAPI{n}).GetTransactionCount(ctx, account, &ref)
 		return uint64(now) > nonce
 	}
-	release, err := n.acquire(ctx)
+	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
 		return 0, false, err
 	}

@@ -108,7 +108,7 @@ func (n *node) callOptions(overrides *vm.StateOverride, blockOverrides *vm.Block
 
 // Call executes a message on the state after a block (the head, if none is given) and returns what it returned.
 func (api *callAPI) Call(ctx context.Context, args callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride, blockOverrides *vm.BlockOverrides) (result hexutil.Bytes, err error) {
-	err = api.execute(ctx, &args, ref, func(st *state.StateDB, h *types.Header) error {
+	err = api.execute(ctx, &args, ref, func(ctx context.Context, st *state.StateDB, h *types.Header) error {
 		r, err := api.backend.Executor().Call(ctx, st, h, args.message(), api.callOptions(overrides, blockOverrides))
 		if err != nil {
 			return err
@@ -139,7 +139,7 @@ func (api *callAPI) CreateAccessList(ctx context.Context, args callArgs, ref *ge
 			return nil, err
 		}
 	}
-	err = api.execute(ctx, &args, ref, func(st *state.StateDB, h *types.Header) error {
+	err = api.execute(ctx, &args, ref, func(ctx context.Context, st *state.StateDB, h *types.Header) error {
 		found, err := api.backend.Executor().AccessList(ctx, st, h, args.message(), (*uint64)(args.Nonce), api.callOptions(overrides, nil))
 		if err != nil {
 			return err
@@ -154,7 +154,7 @@ func (api *callAPI) CreateAccessList(ctx context.Context, args callArgs, ref *ge
 }
 
 func (n *node) estimate(ctx context.Context, args *callArgs, ref *gethrpc.BlockNumberOrHash, overrides *vm.StateOverride, blockOverrides *vm.BlockOverrides) (gas uint64, err error) {
-	err = n.execute(ctx, args, ref, func(st *state.StateDB, h *types.Header) (err error) {
+	err = n.execute(ctx, args, ref, func(ctx context.Context, st *state.StateDB, h *types.Header) (err error) {
 		blockOverrides := n.nextBaseFee(h, blockOverrides)
 		gas, err = n.backend.Executor().EstimateGas(ctx, st, h, args.message(), n.callOptions(overrides, blockOverrides))
 		return err
@@ -177,8 +177,8 @@ func (n *node) nextBaseFee(h *types.Header, overrides *vm.BlockOverrides) *vm.Bl
 	return &with
 }
 
-// execute runs f on the state after a block, as one of the heavy requests.
-func (n *node) execute(ctx context.Context, args *callArgs, ref *gethrpc.BlockNumberOrHash, f func(*state.StateDB, *types.Header) error) error {
+// execute runs f on the state after a block, as one of the heavy requests. The context that f gets ends with the connection.
+func (n *node) execute(ctx context.Context, args *callArgs, ref *gethrpc.BlockNumberOrHash, f func(context.Context, *state.StateDB, *types.Header) error) error {
 	if err := args.check((*hexutil.Big)(n.backend.ChainConfig().ChainID)); err != nil {
 		return err
 	}
@@ -186,10 +186,10 @@ func (n *node) execute(ctx context.Context, args *callArgs, ref *gethrpc.BlockNu
 	if err != nil {
 		return err
 	}
-	release, err := n.acquire(ctx)
+	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	return n.backend.WithState(ctx, h, func(st *state.StateDB) error { return f(st, h) })
+	return n.backend.WithState(ctx, h, func(st *state.StateDB) error { return f(ctx, st, h) })
 }

@@ -19,10 +19,7 @@ import (
 )
 
 // debugTraceAPI is the debug_ methods that trace. Their arguments and results are go-ethereum's.
-type debugTraceAPI struct {
-	*node
-	sockets *sockets
-}
+type debugTraceAPI struct{ *node }
 
 // transactionTrace is the trace of one transaction of a block.
 type transactionTrace struct {

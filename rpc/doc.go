@@ -4,7 +4,9 @@
 //
 //	listener ── connection limit
 //	   │
-//	Host allowlist ── CORS, Origin ──┬── GET /healthz /readyz /metrics
+//	Host allowlist ──────────────────┬── GET /healthz /readyz
+//	                                 │
+//	tokens ── CORS, Origin ──────────┼── GET /metrics
 //	                                 ├── POST /        ┐
 //	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_ debug_ trace_ ots_ admin_
 //	                                 └── the rest (Options.Fallback: feed, explorer)          │
@@ -31,6 +33,8 @@
 //  4. What does not exist (yet) is null, and not an error; arguments that cannot be right are -32602.
 //  5. Error codes are given here (errors.go), but for a revert's, which vm.RevertError has. Texts come from below unchanged.
 //  6. A panic in a method is that request's -32603; the node lives.
-//  7. Whatever one request may cost is bounded: bytes, batch items, answer size, gas, time, blocks, logs, traces, subscriptions.
+//  7. Whatever one request may cost is bounded: bytes, batch items, answer size, gas, time, logs, traces, subscriptions. What may cost much holds one of
+//     few places (acquireFor), so that it cannot starve what costs little, and gives it back when the websocket that asked is gone.
 //  8. A trace comes to the gas and the status of the transaction's receipt, or it is an error (tracers.go).
+//  9. With a secret, whoever has no token learns nothing but whether the node is well.
 package rpc

@@ -72,11 +72,12 @@ func (api *feeAPI) FeeHistory(ctx context.Context, count gethmath.HexOrDecimal64
 	}
 	n := min(uint64(count), api.opts.MaxFeeHistory, end+1)
 	if len(percentiles) > 0 {
-		release, err := api.acquire(ctx)
+		held, release, err := api.acquireFor(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer release()
+		ctx = held
 	}
 	answer.OldestBlock = hexutil.Uint64(end + 1 - n)
 	for number := end + 1 - n; number <= end; number++ {

@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,25 +24,25 @@ func (api *filterAPI) GetLogs(ctx context.Context, crit filters.FilterCriteria) 
 }
 
 // NewFilter makes a filter for logs of blocks after the present head.
-func (api *filterAPI) NewFilter(crit filters.FilterCriteria) (gethrpc.ID, error) {
+func (api *filterAPI) NewFilter(ctx context.Context, crit filters.FilterCriteria) (gethrpc.ID, error) {
 	match, err := api.newLogMatcher(crit)
 	if err != nil {
 		return "", err
 	}
-	return api.filters.install(&filter{crit: crit, match: match, next: api.backend.CurrentHeader().Number.Uint64() + 1})
+	return api.filters.install(ctx, &filter{crit: crit, match: match, next: api.backend.CurrentHeader().Number.Uint64() + 1})
 }
 
 // NewBlockFilter makes a filter for the hashes of new blocks.
-func (api *filterAPI) NewBlockFilter() (gethrpc.ID, error) {
-	return api.filters.install(&filter{next: api.backend.CurrentHeader().Number.Uint64() + 1})
+func (api *filterAPI) NewBlockFilter(ctx context.Context) (gethrpc.ID, error) {
+	return api.filters.install(ctx, &filter{next: api.backend.CurrentHeader().Number.Uint64() + 1})
 }
 
 // NewPendingTransactionFilter makes a filter for transactions that become executable: their hashes, or, with true, themselves.
-func (api *filterAPI) NewPendingTransactionFilter(full *bool) (gethrpc.ID, error) {
+func (api *filterAPI) NewPendingTransactionFilter(ctx context.Context, full *bool) (gethrpc.ID, error) {
 	f := &filter{pending: api.newPendingSubscriber(full)}
 	f.pending.kind = "pendingTransactionFilter"
 	f.pending.onOverflow = api.metrics.slow.Inc // the next poll finds the queue overflown
-	id, err := api.filters.install(f)
+	id, err := api.filters.install(ctx, f)
 	if err != nil {
 		return "", err
 	}
@@ -124,7 +126,23 @@ type filter struct {
 	mu   sync.Mutex // one poll at a time
 	next uint64     // cursor: the first block not yet reported
 
-	used time.Time // guarded by filterTable.mu
+	client string    // who has installed it
+	used   time.Time // guarded by filterTable.mu
+}
+
+// clientOf names who makes a request, as far as that decides what share of a limit it has.
+func clientOf(ctx context.Context) string {
+	remote, _, _ := strings.Cut(gethrpc.PeerInfoFromContext(ctx).RemoteAddr, "#") // a websocket's id follows
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	address := at.Addr().Unmap()
+	if address.Is4() {
+		return address.String()
+	}
+	network, _ := address.WithZone("").Prefix(64) // who has an address has its network
+	return network.String()
 }
 
 // filterTable holds the filters of all clients.
@@ -132,10 +150,11 @@ type filterTable struct {
 	*node
 	mu      sync.Mutex
 	filters map[gethrpc.ID]*filter
+	clients map[string]int // how many of filters each has; no zeros
 }
 
 func newFilterTable(n *node) *filterTable {
-	return &filterTable{node: n, filters: make(map[gethrpc.ID]*filter)}
+	return &filterTable{node: n, filters: make(map[gethrpc.ID]*filter), clients: make(map[string]int)}
 }
 
 // run removes idle filters until ctx ends.
@@ -152,12 +171,17 @@ func (t *filterTable) run(ctx context.Context) error {
 	}
 }
 
-func (t *filterTable) install(f *filter) (gethrpc.ID, error) {
+func (t *filterTable) install(ctx context.Context, f *filter) (gethrpc.ID, error) {
+	f.client = clientOf(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.filters) >= t.opts.MaxFilters {
 		return "", limitExceeded("too many filters, at most %d", t.opts.MaxFilters)
 	}
+	if t.clients[f.client] >= t.opts.MaxClientFilters {
+		return "", limitExceeded("too many filters of one client, at most %d; uninstall those that are not polled", t.opts.MaxClientFilters)
+	}
+	t.clients[f.client]++
 	id := gethrpc.NewID()
 	f.used = time.Now()
 	t.filters[id] = f
@@ -178,7 +202,9 @@ func (t *filterTable) use(id gethrpc.ID) *filter {
 func (t *filterTable) uninstall(id gethrpc.ID) bool {
 	t.mu.Lock()
 	f := t.filters[id]
-	delete(t.filters, id)
+	if f != nil {
+		t.forget(id, f)
+	}
 	t.mu.Unlock()
 	if f == nil {
 		return false
@@ -193,12 +219,20 @@ func (t *filterTable) expire(now time.Time) {
 	for id, f := range t.filters {
 		if now.Sub(f.used) > t.opts.FilterTimeout {
 			idle = append(idle, f)
-			delete(t.filters, id)
+			t.forget(id, f)
 		}
 	}
 	t.mu.Unlock()
 	for _, f := range idle {
 		t.removed(f)
+	}
+}
+
+// forget takes f out of the table. The caller holds mu.
+func (t *filterTable) forget(id gethrpc.ID, f *filter) {
+	delete(t.filters, id)
+	if t.clients[f.client]--; t.clients[f.client] == 0 {
+		delete(t.clients, f.client)
 	}
 }
 

@@ -150,6 +150,7 @@ type fakeChain struct {
 	behind   logconsensus.LSN // entries that are ordered and not applied
 	indexing bool             // the index of accounts is being built
 	attempt  *Reconfiguration
+	searched func(block uint64) // called after each block of a search for logs; nil does nothing
 }
 
 func newFakeChain(tb testing.TB) *fakeChain {
@@ -289,21 +290,28 @@ func (c *fakeChain) Transaction(hash common.Hash) (*types.Transaction, common.Ha
 	return b.Transactions()[index], b.Hash(), number, uint64(index), true
 }
 
-func (c *fakeChain) FilterLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error) {
-	var found []*types.Log
-	for n := q.From; n <= min(q.To, c.CurrentHeader().Number.Uint64()); n++ {
-		for _, r := range c.ReceiptsByHash(c.BlockByNumber(n).Hash()) {
+func (c *fakeChain) SearchLogs(ctx context.Context, q ledger.LogQuery) (found []*types.Log, next uint64, err error) {
+	for next = q.From; next <= min(q.To, c.CurrentHeader().Number.Uint64()); next++ {
+		if err := ctx.Err(); err != nil {
+			return found, next, err
+		}
+		var logs []*types.Log
+		for _, r := range c.ReceiptsByHash(c.BlockByNumber(next).Hash()) {
 			for _, l := range r.Logs {
 				if logMatches(l, q.Addresses, q.Topics) {
-					found = append(found, l)
+					logs = append(logs, l)
 				}
 			}
 		}
-		if q.Limit > 0 && len(found) >= q.Limit {
-			return found[:q.Limit], nil
+		if q.Limit > 0 && len(found) > 0 && len(found)+len(logs) > q.Limit {
+			return found, next, nil
+		}
+		found = append(found, logs...)
+		if c.searched != nil {
+			c.searched(next)
 		}
 	}
-	return found, nil
+	return found, next, nil
 }
 
 func (c *fakeChain) WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error {

@@ -23,6 +23,7 @@ func (s *Server) routes() http.Handler {
 			text(w, http.StatusOK, "ok")
 		case r.URL.Path == "/readyz":
 			s.serveReady(w, r)
+		case r.Method != http.MethodOptions && !s.authenticated(w, r): // a browser asks with OPTIONS whether it may send a token
 		case r.URL.Path == "/metrics" && s.opts.Metrics != nil:
 			s.opts.Metrics.ServeHTTP(w, r)
 		case r.URL.Path == "/" && websocket.IsWebSocketUpgrade(r):
@@ -61,24 +62,33 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // serveJSON answers one request or batch. go-ethereum's server insists on Content-Type application/json, so a web page
 // cannot post without the browser asking first (the preflight below).
 func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
-	if origin := r.Header.Get("Origin"); origin != "" {
-		w.Header().Add("Vary", "Origin")
-		if s.originAllowed(r) {
-			w.Header().Set("Access-Control-Allow-Origin", origin)
-			if r.Method == http.MethodOptions {
-				w.Header().Set("Access-Control-Allow-Methods", "POST")
-				w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Authorization")
-				w.Header().Set("Access-Control-Max-Age", "600")
-			}
-		} else {
-			s.metrics.refused.WithLabelValues("origin").Inc()
-		}
+	if s.allowOrigin(w, r) && r.Method == http.MethodOptions {
+		w.Header().Set("Access-Control-Allow-Methods", "POST")
+		w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Authorization")
+		w.Header().Set("Access-Control-Max-Age", "600")
 	}
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	s.rpc.ServeHTTP(w, r)
+	zipped := newZipWriter(w, r)
+	defer zipped.Close()
+	s.rpc.ServeHTTP(&limitedWriter{ResponseWriter: zipped, limit: s.opts.MaxResponseBytes}, r)
+}
+
+// allowOrigin tells a browser whether the page that makes the request may read the answer, and returns true if it may.
+func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	w.Header().Add("Vary", "Origin")
+	if !s.originAllowed(r) {
+		s.metrics.refused.WithLabelValues("origin").Inc()
+		return false
+	}
+	w.Header().Set("Access-Control-Allow-Origin", origin)
+	return true
 }
 
 // hostAllowed says whether a Host header names this node. An IP address always does: a rebound name is what an attacker

@@ -114,7 +114,7 @@ func (n *node) queryLogs(ctx context.Context, crit filters.FilterCriteria) ([]*t
 		if q.To > head {
 			return nil, errRangeIntoFuture
 		}
-		if q.To-q.From >= n.opts.MaxLogBlocks {
+		if n.opts.MaxLogBlocks > 0 && q.To-q.From >= n.opts.MaxLogBlocks {
 			return nil, tryRange(fmt.Sprintf("query exceeds max block range %d", n.opts.MaxLogBlocks), q.From, q.From+n.opts.MaxLogBlocks-1)
 		}
 	}
@@ -138,42 +138,42 @@ func logBound(number *big.Int, head uint64) (uint64, error) {
 	}
 }
 
-// searchLogs runs a query, and refuses it if the answer passes the limit.
+// searchLogs runs a query, and refuses it if it cannot be answered as a whole: what bounds it is the answer, and the time it takes.
 func (n *node) searchLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error) {
 	logs, next, err := n.searchSome(ctx, q)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if next <= q.To {
+	case next > q.To:
+		return logs, nil
+	case len(logs) >= n.opts.MaxLogs/2:
 		return nil, tryRange(fmt.Sprintf("query returned more than %d results", n.opts.MaxLogs), q.From, next-1)
+	default:
+		return nil, tryRange(fmt.Sprintf("query timed out after %v", n.opts.LogTimeout), q.From, next-1)
 	}
-	return logs, nil
 }
 
-// searchSome returns the logs of the blocks from q.From up to next-1: up to q.To if the limit on results allows. The first
-// block is always whole, whatever the limit: its gas bounds it.
+// searchSome returns the logs of the blocks from q.From up to next-1: up to q.To if the limits on results and time allow. The first
+// block with logs is always whole, whatever the limit: its gas bounds it.
 func (n *node) searchSome(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error) {
-	release, err := n.acquire(ctx)
+	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer release()
-	if q.From < q.To {
-		q.Limit = n.opts.MaxLogs + 1
-		if logs, err = n.backend.FilterLogs(ctx, q); err != nil {
-			return nil, 0, err
-		}
-		if len(logs) <= n.opts.MaxLogs {
-			return notNil(logs), q.To + 1, nil
-		}
-		if last := logs[n.opts.MaxLogs].BlockNumber; last > q.From {
-			end := slices.IndexFunc(logs, func(l *types.Log) bool { return l.BlockNumber == last })
-			return logs[:end], last, nil
-		}
+	bounded, cancel := context.WithTimeout(ctx, n.opts.LogTimeout)
+	defer cancel()
+	q.Limit = n.opts.MaxLogs
+	logs, next, err = n.backend.SearchLogs(bounded, q)
+	switch {
+	case err == nil:
+		return notNil(logs), next, nil
+	case ctx.Err() != nil || bounded.Err() == nil:
+		return nil, 0, err
+	case next == q.From:
+		return nil, 0, limitExceeded("query timed out after %v without getting past block %#x; name an address or a topic", n.opts.LogTimeout, q.From)
 	}
-	q.To, q.Limit = q.From, 0
-	logs, err = n.backend.FilterLogs(ctx, q)
-	return notNil(logs), q.From + 1, err
+	return notNil(logs), next, nil
 }
 
 // notNil makes sure that an empty list is encoded as [].

@@ -87,7 +87,7 @@ func (api *stateAPI) GetProof(ctx context.Context, account common.Address, stora
 	if err != nil {
 		return nil, err
 	}
-	release, err := api.acquire(ctx)
+	ctx, release, err := api.acquireFor(ctx)
 	if err != nil {
 		return nil, err
 	}

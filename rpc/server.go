@@ -39,6 +39,9 @@ type Options struct {
 	// CORS are the origins whose pages may call this node from a browser, by HTTP and by websocket; "*" is any. Default:
 	// none but pages that this node serves itself.
 	CORS []string
+	// JWTSecret is the key of the tokens (HS256, see auth.go) without which nothing but /healthz and /readyz is served. Nil: everybody
+	// who reaches the listener may use it.
+	JWTSecret []byte
 	// Metrics is served at /metrics. Nil: nothing is.
 	Metrics http.Handler
 	// Fallback serves what is left: the feed, the explorer. It stands behind the Host check and has the write timeout of
@@ -47,13 +50,16 @@ type Options struct {
 
 	MaxConnections    int           // open at a time; more are closed when they come. Default 2000
 	MaxSubscriptions  int           // per websocket. Default 100
-	MaxFilters        int           // of eth_newFilter and the like, in all. Default 1024
+	MaxSubscribers    int           // subscriptions of all websockets. Default 10,000
+	MaxFilters        int           // of eth_newFilter and the like, in all. Default 4096
+	MaxClientFilters  int           // of one client: an IPv4 address, or an IPv6 network of 64 bits. Default 1024
 	MaxBodyBytes      int           // of a request. Default 5 MiB
 	MaxMessageBytes   int           // of a websocket message. Default 5 MiB
 	MaxBatchItems     int           // default 1000
 	MaxBatchBytes     int           // of the answers to a batch together. Default 25 MB
+	MaxResponseBytes  int           // of the answer to one request: more than MaxTraceBytes. Default 80 MiB
 	MaxQueueBytes     int           // of undelivered announcements, per subscription. Default 4 MiB
-	MaxHeavy          int           // executions, traces and log searches at a time. Default 8 per CPU
+	MaxHeavy          int           // executions, traces, proofs and log searches at a time. Default 2 per CPU
 	ReadTimeout       time.Duration // for a whole request. Default 10 s
 	WriteTimeout      time.Duration // from the end of the request's header to the end of the answer. Default 90 s
 	IdleTimeout       time.Duration // between requests of one connection. Default 2 min
@@ -65,7 +71,8 @@ type Options struct {
 	MaxTraces         int           // in one answer of trace_filter. Default 10,000
 	SyncTimeout       time.Duration // of eth_sendRawTransactionSync when the client names none. Default 20 s
 	MaxSyncTimeout    time.Duration // default 1 min
-	MaxLogBlocks      uint64        // span of one eth_getLogs. Default 10,000
+	LogTimeout        time.Duration // for one search of logs. Default 5 s
+	MaxLogBlocks      uint64        // span of one eth_getLogs. 0: no limit
 	MaxLogs           int           // in one answer. Default 20,000
 	MaxLogCriteria    int           // addresses, or topics of one position. Default 1000
 	MaxFeeHistory     uint64        // blocks. Default 1024
@@ -83,13 +90,16 @@ func (o *Options) EnsureDefaults() {
 	defaultTo(&o.Version, "dev")
 	defaultTo(&o.MaxConnections, 2000)
 	defaultTo(&o.MaxSubscriptions, 100)
-	defaultTo(&o.MaxFilters, 1024)
+	defaultTo(&o.MaxSubscribers, 10_000)
+	defaultTo(&o.MaxFilters, 4096)
+	defaultTo(&o.MaxClientFilters, 1024)
 	defaultTo(&o.MaxBodyBytes, 5<<20)
 	defaultTo(&o.MaxMessageBytes, 5<<20)
 	defaultTo(&o.MaxBatchItems, 1000)
 	defaultTo(&o.MaxBatchBytes, 25_000_000)
+	defaultTo(&o.MaxResponseBytes, 80<<20)
 	defaultTo(&o.MaxQueueBytes, 4<<20)
-	defaultTo(&o.MaxHeavy, 8*runtime.GOMAXPROCS(0))
+	defaultTo(&o.MaxHeavy, 2*runtime.GOMAXPROCS(0))
 	defaultTo(&o.ReadTimeout, 10*time.Second)
 	defaultTo(&o.WriteTimeout, 90*time.Second)
 	defaultTo(&o.IdleTimeout, 2*time.Minute)
@@ -101,7 +111,7 @@ func (o *Options) EnsureDefaults() {
 	defaultTo(&o.MaxTraces, 10_000)
 	defaultTo(&o.SyncTimeout, 20*time.Second)
 	defaultTo(&o.MaxSyncTimeout, time.Minute)
-	defaultTo(&o.MaxLogBlocks, 10_000)
+	defaultTo(&o.LogTimeout, 5*time.Second)
 	defaultTo(&o.MaxLogs, 20_000)
 	defaultTo(&o.MaxLogCriteria, 1000)
 	defaultTo(&o.MaxFeeHistory, 1024)
@@ -139,13 +149,16 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("unknown namespace %q", n))
 		}
 	}
-	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxFilters, o.MaxBodyBytes, o.MaxMessageBytes, o.MaxBatchItems,
-		o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries, o.MaxLogReadBytes,
-		o.MaxTraceBytes, o.MaxTraces} {
+	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
+		o.MaxMessageBytes, o.MaxBatchItems, o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries,
+		o.MaxLogReadBytes, o.MaxTraceBytes, o.MaxTraces} {
 		if n < 0 {
 			errs = append(errs, errors.New("a limit is negative"))
 			break
 		}
+	}
+	if o.JWTSecret != nil && len(o.JWTSecret) < MinJWTSecret {
+		errs = append(errs, fmt.Errorf("JWTSecret has %d bytes, at least %d are needed", len(o.JWTSecret), MinJWTSecret))
 	}
 	if o.WriteTimeout != 0 && o.WriteTimeout <= o.MaxSyncTimeout {
 		errs = append(errs, fmt.Errorf("WriteTimeout %v must be above MaxSyncTimeout %v", o.WriteTimeout, o.MaxSyncTimeout))
@@ -167,6 +180,7 @@ type node struct {
 	opts    Options
 	signer  types.Signer
 	hub     *hub
+	sockets *sockets
 	filters *filterTable
 	heavy   chan struct{} // a token for each heavy request that runs
 	metrics *metrics
@@ -188,11 +202,27 @@ func (n *node) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// acquireFor is acquire, with a context that also ends when the websocket that the request came by is closed: go-ethereum's server would let what
+// nobody waits for any more run to its end, and wait for it itself.
+func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := func() bool { return true }
+	if sock := n.sockets.of(gethrpc.PeerInfoFromContext(ctx)); sock != nil {
+		stop = context.AfterFunc(sock.open, cancel)
+	}
+	free, err := n.acquire(ctx)
+	if err != nil {
+		stop()
+		cancel()
+		return nil, nil, err
+	}
+	return ctx, func() { free(); stop(); cancel() }, nil
+}
+
 // Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.
 type Server struct {
 	*node
 	rpc     *gethrpc.Server
-	sockets sockets
 	handler http.Handler
 }
 
@@ -221,7 +251,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 	s := &Server{node: n, rpc: gethrpc.NewServer()}
 	s.rpc.SetBatchLimits(opts.MaxBatchItems, opts.MaxBatchBytes)
 	s.rpc.SetHTTPBodyLimit(opts.MaxBodyBytes)
-	s.sockets.init(s)
+	n.sockets = newSockets(s)
 	s.handler = s.routes()
 	for _, r := range s.receivers() {
 		if opts.Namespaces != nil && !slices.Contains(opts.Namespaces, r.namespace) {
@@ -251,10 +281,10 @@ func (s *Server) receivers() []receiver {
 		{"eth", &feeAPI{n}},
 		{"eth", newSubmitAPI(n)},
 		{"eth", &filterAPI{n}},
-		{"eth", &subscribeAPI{n, &s.sockets}},
+		{"eth", &subscribeAPI{n}},
 		{"txpool", &txpoolAPI{n}},
 		{"ledger", &ledgerAPI{n}},
-		{"debug", &debugTraceAPI{n, &s.sockets}},
+		{"debug", &debugTraceAPI{n}},
 		{"debug", &debugStoreAPI{n}},
 		{"trace", &traceAPI{n}},
 		{"ots", &otsAPI{n}},
@@ -291,6 +321,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      s.opts.WriteTimeout,
 		IdleTimeout:       s.opts.IdleTimeout,
 		MaxHeaderBytes:    64 << 10,
+		Protocols:         protocols(),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
 	}
@@ -322,6 +354,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// maxStreams is how many requests may be open at a time on one connection of HTTP/2.
+const maxStreams = 250
+
+// protocols are HTTP/1.1, and HTTP/2 without TLS for those who know that they may (h2c with prior knowledge): what stands in front of a node
+// speaks it.
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // Handler returns the server's HTTP handler, without its limits on connections and time. Subscriptions,

@@ -113,7 +113,7 @@ func (api *callAPI) SimulateV1(ctx context.Context, sim simulation, ref *gethrpc
 	if err != nil {
 		return nil, err
 	}
-	release, err := api.acquire(ctx)
+	ctx, release, err := api.acquireFor(ctx)
 	if err != nil {
 		return nil, err
 	}

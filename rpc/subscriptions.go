@@ -15,10 +15,7 @@ import (
 const maxReceiptHashes = 200
 
 // subscribeAPI is eth_subscribe: the method NewHeads is the subscription "newHeads".
-type subscribeAPI struct {
-	*node
-	sockets *sockets
-}
+type subscribeAPI struct{ *node }
 
 // NewHeads announces the header of every new block.
 func (api *subscribeAPI) NewHeads(ctx context.Context) (*gethrpc.Subscription, error) {
@@ -139,6 +136,12 @@ func (api *subscribeAPI) subscribe(ctx context.Context, sub *subscriber) (*gethr
 	if sock != nil && sock.subscriptions.Add(1) > int64(api.opts.MaxSubscriptions) {
 		sock.subscriptions.Add(-1)
 		return nil, limitExceeded("too many subscriptions on one connection, at most %d", api.opts.MaxSubscriptions)
+	}
+	if api.hub.full() {
+		if sock != nil {
+			sock.subscriptions.Add(-1)
+		}
+		return nil, limitExceeded("too many subscriptions, at most %d", api.opts.MaxSubscribers)
 	}
 	overflow := make(chan struct{})
 	sub.onOverflow = func() {

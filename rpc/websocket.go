@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ type sockets struct {
 	}
 }
 
-func (ss *sockets) init(s *Server) {
-	ss.server = s
+func newSockets(s *Server) *sockets {
+	ss := &sockets{server: s}
 	ss.upgrader = websocket.Upgrader{
 		ReadBufferSize:  1 << 10,
 		WriteBufferSize: 4 << 10,
@@ -53,6 +54,7 @@ func (ss *sockets) init(s *Server) {
 		},
 	}
 	ss.mu.open = make(map[string]*socket)
+	return ss
 }
 
 func (s *Server) serveWebsocket(w http.ResponseWriter, r *http.Request) {
@@ -78,10 +80,11 @@ func (ss *sockets) add(conn *websocket.Conn) *socket {
 	}
 	ss.mu.last++
 	sock := &socket{
-		conn: conn,
-		id:   fmt.Sprintf("%s#%d", conn.RemoteAddr(), ss.mu.last),
-		done: make(chan struct{}),
+		conn:  conn,
+		limit: ss.server.opts.MaxResponseBytes,
+		id:    fmt.Sprintf("%s#%d", conn.RemoteAddr(), ss.mu.last),
 	}
+	sock.open, sock.gone = context.WithCancel(context.Background())
 	conn.SetReadLimit(int64(ss.server.opts.MaxMessageBytes))
 	conn.SetReadDeadline(time.Now().Add(readTimeout))
 	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(readTimeout)) })
@@ -148,13 +151,15 @@ func (ss *sockets) wait() { ss.running.Wait() }
 // message of its own (the codec makes one for every answer and notification, and never two at a time).
 type socket struct {
 	conn          *websocket.Conn
+	limit         int    // of an answer
 	id            string // also what gethrpc.PeerInfo gives as its address
 	subscriptions atomic.Int64
 
-	message  []byte // what is left of the message that Read is in
-	broken   bool   // the last message was not JSON
-	done     chan struct{}
-	doneOnce sync.Once
+	message []byte // what is left of the message that Read is in
+	broken  bool   // the last message was not JSON
+
+	open context.Context // ends when the connection does; of the socket, not of a request
+	gone context.CancelFunc
 }
 
 var _ interface {
@@ -172,6 +177,7 @@ func (s *socket) Read(p []byte) (int, error) {
 		}
 		kind, message, err := s.conn.ReadMessage()
 		if err != nil {
+			s.gone()
 			return 0, err
 		}
 		s.conn.SetReadDeadline(time.Now().Add(readTimeout))
@@ -190,7 +196,8 @@ func (s *socket) Read(p []byte) (int, error) {
 }
 
 func (s *socket) Write(p []byte) (int, error) {
-	if err := s.conn.WriteMessage(websocket.TextMessage, bytes.TrimSuffix(p, []byte("\n"))); err != nil {
+	message := bytes.TrimSuffix(limitResponse(p, s.limit), []byte("\n"))
+	if err := s.conn.WriteMessage(websocket.TextMessage, message); err != nil {
 		// After a timeout half a message may be on the wire: nothing can follow.
 		s.Close()
 		return 0, err
@@ -208,7 +215,7 @@ func (s *socket) end(code int, reason string) {
 
 // Close is the codec's too. It may be called more than once.
 func (s *socket) Close() error {
-	s.doneOnce.Do(func() { close(s.done) })
+	s.gone()
 	return s.conn.Close()
 }
 
@@ -223,7 +230,7 @@ func (s *socket) ping() {
 			if err != nil && !(errors.As(err, &busy) && busy.Timeout()) { // a timeout: a long message is being written
 				s.Close()
 			}
-		case <-s.done:
+		case <-s.open.Done():
 			return
 		}
 	}

@@ -193,7 +193,7 @@ func (l *follower) fate() string {
 
 // at gives the request to a node and follows it there, until it is over or the node falls silent.
 func (l *follower) at(ctx context.Context, url string) (raw json.RawMessage, err error) {
-	client, err := dialLog(ctx, url, l.f.timeout)
+	client, err := dialLog(ctx, url, l.f.secret, l.f.timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,10 @@ func (c console) keys() *cobra.Command {
 refused. ` + "`openssl pkey -in FILE -noout -text`" + ` reads them too.`,
 		Example: `  ledgerd keys new admin.key
   ledgerd keys show ./node/node.key --json
-  ledgerd keys sign req.json --key admin.key`,
+  ledgerd keys sign req.json --key admin.key
+  ledgerd keys jwt ./node/jwt.hex`,
 	}
-	cmd.AddCommand(c.keysNew(), c.keysShow(), c.keysSign())
+	cmd.AddCommand(c.keysNew(), c.keysShow(), c.keysSign(), c.keysJWT())
 	return cmd
 }
 
@@ -45,6 +46,19 @@ func (c console) keysNew() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func (c console) keysJWT() *cobra.Command {
+	return &cobra.Command{
+		Use:   "jwt FILE",
+		Short: "Make the secret for the tokens of clients (rpc.jwt_secret) in a new file",
+		Long: `Writes 32 random bytes in hexadecimal, which is the format of geth too, to a file that only its owner can read. A node whose
+rpc.jwt_secret names the file serves those who send a token signed with it (HS256), and may listen on an address that other machines reach.`,
+		Example: `  ledgerd keys jwt ./node/jwt.hex
+  ledgerd log status --rpc http://10.0.0.1:8545 --jwt-secret ./node/jwt.hex`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return home.NewJWTSecret(args[0]) },
+	}
 }
 
 func (c console) keysShow() *cobra.Command {

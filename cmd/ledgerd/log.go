@@ -21,20 +21,29 @@ import (
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/spf13/cobra"
 
+	"ledgerd/cmd/ledgerd/internal/home"
 	"ledgerd/consensus"
+	"ledgerd/rpc"
 )
 
 // logFlags are the flags that all `ledgerd log` commands have.
 type logFlags struct {
 	url     string
+	secret  string // file; "": none
 	json    bool
 	timeout time.Duration
 }
 
 func (f *logFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.url, "rpc", "http://127.0.0.1:8545", "URL of the node, http or ws")
+	secretFlag(cmd, &f.secret)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for the node, per request")
+}
+
+// secretFlag adds --jwt-secret, for nodes that ask for tokens.
+func secretFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "jwt-secret", "", "file with the node's rpc.jwt_secret, if it has one")
 }
 
 // logClient asks a node.
@@ -47,7 +56,7 @@ func (f *logFlags) dial(ctx context.Context) (*logClient, error) {
 	if err := validURL(f.url); err != nil {
 		return nil, err
 	}
-	return dialLog(ctx, f.url, f.timeout)
+	return dialLog(ctx, f.url, f.secret, f.timeout)
 }
 
 func validURL(url string) error {
@@ -57,10 +66,18 @@ func validURL(url string) error {
 	return nil
 }
 
-func dialLog(ctx context.Context, url string, timeout time.Duration) (*logClient, error) {
+func dialLog(ctx context.Context, url, secretFile string, timeout time.Duration) (*logClient, error) {
+	var opts []gethrpc.ClientOption
+	if secretFile != "" {
+		secret, err := home.ReadJWTSecret(secretFile)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, gethrpc.WithHTTPAuth(rpc.Bearer(secret)))
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	client, err := gethrpc.DialContext(ctx, url)
+	client, err := gethrpc.DialOptions(ctx, url, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", url, err)
 	}

@@ -458,3 +458,34 @@ func TestSignalBeforeReady(t *testing.T) {
 	code := run(ctx, console{&out, &errs, func(string) string { return "" }}, []string{"dev", "--http", "127.0.0.1:0"})
 	require.Equal(t, exitOK, code, errs.String())
 }
+
+// TestTokens: a home whose configuration names a secret serves those who have it, on an address that it would refuse without.
+func TestTokens(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	run := func(args ...string) (string, error) {
+		out, err := program(t.Context(), args...).CombinedOutput()
+		return string(out), err
+	}
+	out, err := run("init", "--home", dir)
+	require.NoError(t, err, out)
+	env := []string{"LEDGERD_RPC_LISTEN=0.0.0.0:0", "LEDGERD_METRICS_LISTEN="}
+	refused := program(t.Context(), "start", "--home", dir)
+	refused.Env = append(refused.Env, env...)
+	text, err := refused.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(text), "rpc.listen: 0.0.0.0:0 can be reached from other machines, and nothing would authenticate them")
+
+	secret := filepath.Join(dir, "jwt.hex")
+	out, err = run("keys", "jwt", secret)
+	require.NoError(t, err, out)
+	p := launch(t, []string{"LEDGERD_RPC_LISTEN=127.0.0.1:0", "LEDGERD_METRICS_LISTEN=", "LEDGERD_RPC_JWT_SECRET=jwt.hex"}, "start", "--home", dir)
+	for _, url := range []string{p.http, strings.Replace(p.http, "http", "ws", 1)} {
+		out, err = run("log", "tail", "--rpc", url)
+		require.Error(t, err)
+		require.Regexp(t, "401|bad handshake", out)
+		out, err = run("log", "status", "--rpc", url, "--jwt-secret", secret)
+		require.NoError(t, err, out)
+		require.Contains(t, out, "local")
+	}
+	require.Zero(t, p.signal(syscall.SIGTERM))
+}

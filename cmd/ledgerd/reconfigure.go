@@ -33,6 +33,7 @@ var errNotReconfigured = errors.New("not reconfigured")
 // reconfigureFlags are those of `ledgerd log reconfigure`.
 type reconfigureFlags struct {
 	urls    []string
+	secret  string // file; "": none
 	json    bool
 	timeout time.Duration
 	wait    time.Duration
@@ -94,6 +95,7 @@ sealed has changed nothing.`,
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.urls, "rpc", []string{"http://127.0.0.1:8545"}, "URL of a node; repeated, the others are asked when it falls silent")
+	secretFlag(cmd, &f.secret)
 	flags.BoolVar(&f.json, "json", false, "print one JSON object at the end")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for a node, per request")
 	flags.DurationVar(&f.wait, "wait", 5*time.Minute, "how long to wait for the end")
@@ -213,7 +215,7 @@ func readRequest(path string) (consensus.Request, error) {
 func (f *reconfigureFlags) ask(ctx context.Context, question func(*logClient) error) error {
 	var errs []error
 	for _, url := range f.urls {
-		client, err := dialLog(ctx, url, f.timeout)
+		client, err := dialLog(ctx, url, f.secret, f.timeout)
 		if err == nil {
 			err = question(client)
 			client.rpc.Close()

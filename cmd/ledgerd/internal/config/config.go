@@ -39,15 +39,20 @@ type RPC struct {
 	Namespaces []string
 	CORS       []string
 	Hosts      []string
+	JWTSecret  string // file, relative to the home; "" = no authentication
 
 	MaxBody          ByteSize
+	MaxResponse      ByteSize
 	MaxBatchCalls    int
 	MaxBatchResponse ByteSize
 	MaxConnections   int
 	MaxSubscriptions int // per connection
+	MaxFilters       int
+	MaxClientFilters int
 
 	CallGas     uint64
 	CallTimeout time.Duration
+	LogTimeout  time.Duration
 	LogRange    uint64 // blocks; 0 = unlimited
 	LogResults  int
 }
@@ -136,13 +141,16 @@ func Default() *Config {
 			Namespaces:       []string{"eth", "net", "web3", "log", "ledger", "txpool", "debug", "trace", "ots", "erigon"},
 			Hosts:            []string{"localhost"},
 			MaxBody:          5 << 20,
+			MaxResponse:      80 << 20,
 			MaxBatchCalls:    1000,
 			MaxBatchResponse: 25 << 20,
-			MaxConnections:   500,
+			MaxConnections:   2000,
 			MaxSubscriptions: 100,
+			MaxFilters:       4096,
+			MaxClientFilters: 1024,
 			CallGas:          50_000_000,
 			CallTimeout:      5 * time.Second,
-			LogRange:         100_000,
+			LogTimeout:       5 * time.Second,
 			LogResults:       20_000,
 		},
 		Metrics: Metrics{Listen: "127.0.0.1:9545"},
@@ -215,18 +223,23 @@ func (c *Config) keys() []key {
 		{"node.stop_timeout", &c.Node.StopTimeout, "How long a clean stop may take before the process ends anyway (nothing acknowledged is lost then, the next start replays)."},
 		{"node.join", &c.Node.Join, "How a node without data begins: \"full\" plays the log from its beginning, \"snapshot\" fetches what another node has made of it (history begins there)."},
 
-		{"rpc.listen", &c.RPC.Listen, "Address of the listener: loopback, since there is no authentication. To be reached from elsewhere, put a proxy that authenticates in front."},
+		{"rpc.listen", &c.RPC.Listen, "Address of the listener. One that other machines reach needs rpc.jwt_secret."},
 		{"rpc.namespaces", &c.RPC.Namespaces, "Groups of methods that are served: " + strings.Join(Namespaces, ", ") + "."},
 		{"rpc.cors", &c.RPC.CORS, "Origins of web pages that may call this node, such as \"https://app.example.org\"; \"*\" for all."},
 		{"rpc.hosts", &c.RPC.Hosts, "Names that may stand in a request's Host header (addresses always may); \"*\" for all."},
+		{"rpc.jwt_secret", &c.RPC.JWTSecret, "File in the home with a secret (`ledgerd keys jwt` makes it): requests need a token signed with it (JWT, HS256). \"\" for no authentication. It hides nothing: outside of a private network put TLS in front."},
 		{"rpc.max_body", &c.RPC.MaxBody, "Largest request, HTTP or websocket."},
+		{"rpc.max_response", &c.RPC.MaxResponse, "Largest answer to one call."},
 		{"rpc.max_batch_calls", &c.RPC.MaxBatchCalls, "Calls in one batch request."},
 		{"rpc.max_batch_response", &c.RPC.MaxBatchResponse, "Largest answer to a batch request."},
 		{"rpc.max_connections", &c.RPC.MaxConnections, "Connections at a time."},
 		{"rpc.max_subscriptions", &c.RPC.MaxSubscriptions, "Subscriptions on one connection."},
-		{"rpc.call_gas", &c.RPC.CallGas, "Gas of one eth_call or eth_estimateGas."},
-		{"rpc.call_timeout", &c.RPC.CallTimeout, "Time of one eth_call or eth_estimateGas."},
-		{"rpc.log_range", &c.RPC.LogRange, "Blocks that one eth_getLogs may span; 0 for no limit."},
+		{"rpc.max_filters", &c.RPC.MaxFilters, "Filters that clients poll (eth_newFilter and the like), of all clients."},
+		{"rpc.max_client_filters", &c.RPC.MaxClientFilters, "Filters of one client, by its address."},
+		{"rpc.call_gas", &c.RPC.CallGas, "Gas of one eth_call, eth_estimateGas or eth_simulateV1."},
+		{"rpc.call_timeout", &c.RPC.CallTimeout, "Time of one eth_call, eth_estimateGas, eth_createAccessList or eth_simulateV1."},
+		{"rpc.log_timeout", &c.RPC.LogTimeout, "Time of one eth_getLogs. Who asks for too much is told which range would do."},
+		{"rpc.log_range", &c.RPC.LogRange, "Blocks that one eth_getLogs may span; 0 for no limit, since time and results have theirs."},
 		{"rpc.log_results", &c.RPC.LogResults, "Logs that one eth_getLogs may return."},
 
 		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node. A node that is no member has no other."},
@@ -313,12 +326,16 @@ func (c *Config) Validate() error {
 
 	c.validateRPC(bad)
 	within("rpc.max_body", int64(c.RPC.MaxBody), 1<<10, 128<<20, "bytes")
+	within("rpc.max_response", int64(c.RPC.MaxResponse), 64<<10, 4<<30, "bytes")
 	within("rpc.max_batch_calls", int64(c.RPC.MaxBatchCalls), 1, 10_000, "")
 	within("rpc.max_batch_response", int64(c.RPC.MaxBatchResponse), 1<<10, 1<<30, "bytes")
 	within("rpc.max_connections", int64(c.RPC.MaxConnections), 1, 100_000, "")
 	within("rpc.max_subscriptions", int64(c.RPC.MaxSubscriptions), 1, 10_000, "")
+	within("rpc.max_filters", int64(c.RPC.MaxFilters), 1, 1e6, "")
+	within("rpc.max_client_filters", int64(c.RPC.MaxClientFilters), 1, 1e6, "")
 	within("rpc.call_gas", clamp(c.RPC.CallGas), 21_000, 1e12, "")
 	lasting("rpc.call_timeout", c.RPC.CallTimeout, 10*time.Millisecond, 10*time.Minute)
+	lasting("rpc.log_timeout", c.RPC.LogTimeout, 10*time.Millisecond, 10*time.Minute)
 	within("rpc.log_range", clamp(c.RPC.LogRange), 0, 1e12, "")
 	within("rpc.log_results", int64(c.RPC.LogResults), 1, 1e7, "")
 
@@ -394,8 +411,8 @@ func (c *Config) validateRPC(bad func(key, format string, args ...any)) {
 	switch {
 	case err != nil:
 		bad("rpc.listen", "%v", err)
-	case public:
-		bad("rpc.listen", "%s can be reached from other machines, and nothing would authenticate them; use a loopback address, with a proxy that authenticates in front", c.RPC.Listen)
+	case public && c.RPC.JWTSecret == "":
+		bad("rpc.listen", "%s can be reached from other machines, and nothing would authenticate them; use a loopback address, or make a secret with `ledgerd keys jwt` and name its file in rpc.jwt_secret", c.RPC.Listen)
 	}
 	if len(c.RPC.Namespaces) == 0 {
 		bad("rpc.namespaces", "names no namespace; nothing would be served")

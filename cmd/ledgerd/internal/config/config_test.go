@@ -138,7 +138,7 @@ func TestTOMLRoundTrip(t *testing.T) {
 		case *string:
 			*p = map[string]string{
 				"node.name": "other", "rpc.listen": "127.0.0.1:1", "peer.listen": "0.0.0.0:3", "metrics.listen": "[::1]:2",
-				"log.format": "json", "node.join": JoinSnapshot, "log.level": "debug",
+				"rpc.jwt_secret": "jwt.hex", "log.format": "json", "node.join": JoinSnapshot, "log.level": "debug",
 			}[k.name]
 			require.NotEmpty(t, *p, k.name)
 		case *bool:
@@ -194,6 +194,17 @@ func TestEnvironment(t *testing.T) {
 	require.ErrorContains(t, err, "LEDGERD_POOL_MIN_TIP: want a whole number")
 	require.ErrorContains(t, err, "log.level: must be one of")
 	require.True(t, strings.HasPrefix(err.Error(), path), "the message starts with the file: %v", err)
+}
+
+// TestPublicListener is invariant 4: with a secret the node may be reached, and without one it may not.
+func TestPublicListener(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:8545", ":8545", "[::]:8545", "node.example.org:8545"} {
+		c := Default()
+		c.RPC.Listen = listen
+		require.ErrorContains(t, c.Validate(), "rpc.jwt_secret")
+		c.RPC.JWTSecret = "jwt.hex"
+		require.NoError(t, c.Validate())
+	}
 }
 
 // TestKeysAreSectioned holds the table together: every key belongs to a section that TOML writes, and none is there

@@ -15,8 +15,8 @@
 //     times to find six mistakes.
 //  3. A quantity has its unit in the value ("5s", "64MiB") or is a plain count. A bare number where a unit is needed
 //     is refused, not guessed.
-//  4. A configuration that would expose the node does not validate: RPC on an address that other machines reach,
-//     since nothing authenticates them; metrics there, unless a second setting says that it is meant.
+//  4. A configuration that would expose the node does not validate: RPC on an address that other machines reach
+//     without a secret to authenticate them; metrics there, unless a second setting says that it is meant.
 //  5. Zero values are never special inside a validated Config: every field holds what the node will use. Where zero
 //     switches something off, its comment says so.
 package config

@@ -164,6 +164,34 @@ func TestSecrets(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestJWTSecret: what is made can be read, also as others write it, and what is too short is refused.
+func TestJWTSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jwt.hex")
+	require.NoError(t, NewJWTSecret(path))
+	secret, err := ReadJWTSecret(path)
+	require.NoError(t, err)
+	require.Len(t, secret, 32)
+	require.ErrorIs(t, NewJWTSecret(path), ErrCannotCreate)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	write := func(text string) {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	write("0x" + string(text) + " \n")
+	again, err := ReadJWTSecret(path)
+	require.NoError(t, err)
+	require.Equal(t, secret, again)
+	for _, bad := range []string{"", "secret", string(text[:62]), "0x" + string(text[:63])} {
+		write(bad)
+		_, err := ReadJWTSecret(path)
+		require.ErrorContains(t, err, "want at least 32 bytes in hexadecimal")
+		require.NotContains(t, err.Error(), string(text[:16]))
+	}
+	require.NoError(t, os.Chmod(path, 0o644))
+	_, err = ReadJWTSecret(path)
+	require.ErrorIs(t, err, ErrTooOpen)
+}
+
 func TestBadSecrets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	write := func(text string) {

@@ -4,12 +4,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 )
 
 // ErrTooOpen is returned for a secret that others than its owner can read.
@@ -40,11 +42,45 @@ func ReadSecret(path string) ([]byte, error) {
 	return data, nil
 }
 
+// jwtSecretBytes is the length of a new secret.
+const jwtSecretBytes = 32
+
+// NewJWTSecret writes a random secret to a file that must not exist: 32 bytes in hexadecimal.
+func NewJWTSecret(path string) error {
+	if err := absent(path); err != nil {
+		return err
+	}
+	secret := make([]byte, jwtSecretBytes)
+	rand.Read(secret) // never fails
+	return WriteFile(path, []byte(hex.EncodeToString(secret)+"\n"), 0o600)
+}
+
+// ReadJWTSecret reads a secret of at least 32 bytes in hexadecimal, with or without 0x.
+func ReadJWTSecret(path string) ([]byte, error) {
+	data, err := ReadSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(data)), "0x"))
+	if err != nil || len(secret) < jwtSecretBytes {
+		return nil, fmt.Errorf("JWT secret %s: want at least %d bytes in hexadecimal; `ledgerd keys jwt FILE` makes one", path, jwtSecretBytes)
+	}
+	return secret, nil
+}
+
+// absent refuses to overwrite.
+func absent(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w %s: a file of that name is there, and a key is never overwritten", ErrCannotCreate, path)
+	}
+	return nil
+}
+
 // NewKey makes an ed25519 key and writes it to a file that must not exist: PKCS #8 in PEM, as `openssl genpkey
 // -algorithm ed25519` does.
 func NewKey(path string) (ed25519.PrivateKey, error) {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w %s: a file of that name is there, and a key is never overwritten", ErrCannotCreate, path)
+	if err := absent(path); err != nil {
+		return nil, err
 	}
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -263,9 +262,9 @@ func (n *Node) ledgerOptions() ledger.Options {
 // openServer makes the RPC server, which serves nothing yet.
 func (n *Node) openServer(context.Context) (err error) {
 	c := n.opts.Config.RPC
-	logRange := c.LogRange
-	if logRange == 0 {
-		logRange = math.MaxUint64
+	secret, err := n.jwtSecret()
+	if err != nil {
+		return err
 	}
 	opts := rpc.Options{
 		Version:          n.opts.Version,
@@ -274,6 +273,7 @@ func (n *Node) openServer(context.Context) (err error) {
 		Ready:            n.ready,
 		Hosts:            c.Hosts,
 		CORS:             c.CORS,
+		JWTSecret:        secret,
 		MaxConnections:   c.MaxConnections,
 		MaxSubscriptions: c.MaxSubscriptions,
 		MaxBodyBytes:     int(c.MaxBody),
@@ -282,7 +282,11 @@ func (n *Node) openServer(context.Context) (err error) {
 		MaxBatchBytes:    int(c.MaxBatchResponse),
 		CallTimeout:      c.CallTimeout,
 		CallGas:          c.CallGas,
-		MaxLogBlocks:     logRange,
+		MaxFilters:       c.MaxFilters,
+		MaxClientFilters: c.MaxClientFilters,
+		MaxResponseBytes: int(c.MaxResponse),
+		LogTimeout:       c.LogTimeout,
+		MaxLogBlocks:     c.LogRange,
 		MaxLogs:          c.LogResults,
 		Logger:           n.opts.Logger.With("part", "rpc"),
 		Registerer:       n.registry,
@@ -295,6 +299,22 @@ func (n *Node) openServer(context.Context) (err error) {
 	}
 	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.openReconfigurations(), n.peers}, opts)
 	return err
+}
+
+// jwtSecret reads the secret that the configuration names, if it does.
+func (n *Node) jwtSecret() ([]byte, error) {
+	file := n.opts.Config.RPC.JWTSecret
+	if file == "" {
+		return nil, nil
+	}
+	if n.opts.Home != "" && !filepath.IsAbs(file) {
+		file = filepath.Join(string(n.opts.Home), file)
+	}
+	secret, err := home.ReadJWTSecret(file)
+	if err != nil {
+		return nil, fmt.Errorf("rpc.jwt_secret: %w", err)
+	}
+	return secret, nil
 }
 
 // listen takes the ports. It comes last: whoever can connect finds a node that can answer.

@@ -169,7 +169,7 @@ func TestEveryNamespaceIsServed(t *testing.T) {
 		method := map[string]string{
 			"eth": "eth_chainId", "net": "net_version", "web3": "web3_clientVersion", "txpool": "txpool_status", "log": "log_segments",
 			"ledger": "ledger_transactionStatus", "debug": "debug_getBadBlocks", "trace": "trace_block", "ots": "ots_getApiLevel",
-			"erigon": "erigon_getHeaderByNumber",
+			"erigon": "erigon_getHeaderByNumber", "admin": "admin_nodeInfo",
 		}[ns]
 		require.NotEmpty(t, method, ns)
 		var args []any
