@@ -75,7 +75,12 @@ direction:
 .PHONY: generated
 generated: node-present contracts/node_modules/.ledgerd-installed
 	$(GO) mod tidy -diff
+	$(GO) run ./rpc/internal/apidoc -check
 	cd contracts && npm run check
+
+.PHONY: apidoc
+apidoc: ## rpc/apidoc.json: what rpc.discover says of methods, from their comments
+	$(GO) run ./rpc/internal/apidoc
 
 .PHONY: contracts
 contracts: node-present contracts/node_modules/.ledgerd-installed ## compile the Solidity, write artifacts and bindings

@@ -53,6 +53,8 @@ type Backend interface {
 
 	// BaseFee is the base fee of the next block, in wei.
 	BaseFee() *big.Int
+	// NextParameters are those of the next block, its base fee among them.
+	NextParameters() ledger.Parameters
 	// Applied is the LSN of the newest entry that was executed.
 	Applied() consensus.LSN
 	TransactionStatus(hash common.Hash) ledger.TransactionStatus

@@ -330,6 +330,10 @@ func (c *fakeChain) SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscriptio
 	return c.heads.Subscribe(ch)
 }
 
+func (c *fakeChain) NextParameters() ledger.Parameters {
+	return ledger.Parameters{GasLimit: testGasLimit, BaseFee: uint256.MustFromBig(c.BaseFee()), Coinbase: coinbase}
+}
+
 func (c *fakeChain) Applied() logconsensus.LSN {
 	return logconsensus.LSN(2 * c.CurrentHeader().Number.Uint64())
 }

@@ -71,6 +71,7 @@ func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	r.Body = discoverable(r)
 	zipped := newZipWriter(w, r)
 	defer zipped.Close()
 	s.rpc.ServeHTTP(&limitedWriter{ResponseWriter: zipped, limit: s.opts.MaxResponseBytes}, r)

@@ -89,6 +89,7 @@ func allTypes() []*types.Transaction {
 func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 	s := loadSchemas(t)
 	n := startNode(t, Options{KeyStore: fakeKeys{alice}})
+	own := n.ownSchemas(t)
 	c := n.dial(t, "http")
 	block := n.mine(allTypes()...)
 	txs := block.Transactions()
@@ -105,7 +106,9 @@ func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 	checked := make(map[string]bool)
 	check := func(method string, args ...any) {
 		t.Helper()
-		s.check(t, method, call(t, c, method, args...))
+		answer := call(t, c, method, args...)
+		s.check(t, method, answer)
+		own.check(t, method, answer)
 		checked[method] = true
 	}
 	check("eth_accounts")

@@ -222,8 +222,9 @@ func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(
 // Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.
 type Server struct {
 	*node
-	rpc     *gethrpc.Server
-	handler http.Handler
+	rpc        *gethrpc.Server
+	handler    http.Handler
+	registered []receiver
 }
 
 // New makes a server. log may be nil if the "log" namespace is not exposed.
@@ -254,7 +255,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 	n.sockets = newSockets(s)
 	s.handler = s.routes()
 	for _, r := range s.receivers() {
-		if opts.Namespaces != nil && !slices.Contains(opts.Namespaces, r.namespace) {
+		if r.namespace != "rpc" && opts.Namespaces != nil && !slices.Contains(opts.Namespaces, r.namespace) {
 			continue
 		}
 		if err := s.Register(r.namespace, r.receiver); err != nil {
@@ -290,6 +291,7 @@ func (s *Server) receivers() []receiver {
 		{"ots", &otsAPI{n}},
 		{"erigon", &erigonAPI{n}},
 		{"admin", &adminAPI{n}},
+		{"rpc", &discoverAPI{s}},
 	}
 	if n.log != nil {
 		all = append(all, receiver{"log", &logAPI{n}})
@@ -297,12 +299,13 @@ func (s *Server) receivers() []receiver {
 	return all
 }
 
-// Register adds the exported methods of receiver to a namespace, for instance the tracers to "debug". It must be called
-// before Serve. The method Foo of receiver becomes <namespace>_foo.
-func (s *Server) Register(namespace string, receiver any) error {
-	if err := s.rpc.RegisterName(namespace, receiver); err != nil {
+// Register adds the exported methods of a receiver to a namespace, for instance the tracers to "debug". It must be called
+// before Serve. The method Foo becomes <namespace>_foo.
+func (s *Server) Register(namespace string, methods any) error {
+	if err := s.rpc.RegisterName(namespace, methods); err != nil {
 		return fmt.Errorf("register %s: %w", namespace, err)
 	}
+	s.registered = append(s.registered, receiver{namespace, methods})
 	return nil
 }
 

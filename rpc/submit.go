@@ -11,7 +11,6 @@ import (
 	gethmath "github.com/ethereum/go-ethereum/common/math"
 	"github.com/ethereum/go-ethereum/core/types"
 
-	"ledgerd/ledger"
 	"ledgerd/vm"
 )
 
@@ -78,33 +77,4 @@ func (api *submitAPI) SendRawTransactionSync(ctx context.Context, raw hexutil.By
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// ledgerAPI is the ledger_ namespace.
-type ledgerAPI struct{ *node }
-
-var transactionStates = map[ledger.TransactionState]string{
-	ledger.TransactionUnknown:  "unknown",
-	ledger.TransactionPending:  "pending",
-	ledger.TransactionInFlight: "inflight",
-	ledger.TransactionIncluded: "included",
-	ledger.TransactionDropped:  "dropped",
-}
-
-// transactionStatus is the answer of ledger_transactionStatus.
-type transactionStatus struct {
-	Status    string       `json:"status"`              // "unknown", "pending", "inflight", "included" or "dropped"
-	Reason    string       `json:"reason,omitempty"`    // why it was dropped
-	BlockHash *common.Hash `json:"blockHash,omitempty"` // where it is included
-}
-
-// TransactionStatus says what became of a transaction, as far as this node knows: only "included" is the same on every
-// node.
-func (api *ledgerAPI) TransactionStatus(hash common.Hash) transactionStatus {
-	s := api.backend.TransactionStatus(hash)
-	answer := transactionStatus{Status: transactionStates[s.State], Reason: s.Reason}
-	if s.State == ledger.TransactionIncluded {
-		answer.BlockHash = &s.BlockHash
-	}
-	return answer
 }

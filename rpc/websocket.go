@@ -188,7 +188,7 @@ func (s *socket) Read(p []byte) (int, error) {
 			// "]" makes the codec answer with a parse error and close.
 			s.broken, message = true, []byte("]")
 		}
-		s.message = message
+		s.message = renameDiscover(message)
 	}
 	n := copy(p, s.message)
 	s.message = s.message[n:]

@@ -98,3 +98,22 @@ func (g *deployGuard) CreateContract(account common.Address) {
 }
 
 func (g *deployGuard) err() error { return denial(g.sender, true, false) }
+
+// AccountPermissions is what the Permissions contract says of an account, and of the ledger.
+type AccountPermissions struct {
+	RestrictSend, RestrictDeploy bool // only those with the flag may; else everybody may
+	Send, Deploy, Administer     bool // the account's flags
+}
+
+// PermissionsOf reads the Permissions contract in st. On a ledger without the contract nothing is restricted and nobody has a flag.
+func PermissionsOf(st StorageReader, account common.Address) AccountPermissions {
+	restrictions := lowWord(st.GetState(contracts.PermissionsAddress, contracts.RestrictionsSlot))
+	flags := lowWord(st.GetState(contracts.PermissionsAddress, contracts.PermissionsSlot(account)))
+	return AccountPermissions{
+		RestrictSend:   restrictions&contracts.RestrictSend != 0,
+		RestrictDeploy: restrictions&contracts.RestrictDeploy != 0,
+		Send:           flags&contracts.FlagSend != 0,
+		Deploy:         flags&contracts.FlagDeploy != 0,
+		Administer:     flags&contracts.FlagAdmin != 0,
+	}
+}

@@ -75,6 +75,10 @@ func TestPermittedTable(t *testing.T) {
 				require.ErrorIs(t, res.Skipped[0].Err, want)
 				require.Nil(t, res.Block)
 			}
+			require.Equal(t, AccountPermissions{
+				RestrictSend: test.restrictions&rSend != 0, RestrictDeploy: test.restrictions&rDep != 0,
+				Send: test.flags&send != 0, Deploy: test.flags&deploy != 0, Administer: test.flags&contracts.FlagAdmin != 0,
+			}, PermissionsOf(c.state(), alice.addr))
 			check(alice.transfer(0, bob.addr), test.call)
 			check(alice.create(0, 100_000, []byte{0}), test.create)
 		})
