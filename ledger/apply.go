@@ -189,7 +189,7 @@ func (l *Ledger) setNewest(h *types.Header) {
 // commit moves the state that made block into the trie layers.
 func (l *Ledger) commit(st *state.StateDB, block *types.Block) error {
 	number := block.NumberU64()
-	root, err := st.Commit(l.genesis.Config.Rules(block.Number(), true, block.Time()), number)
+	root, err := st.Commit(l.genesis.Config.Rules(block.Number(), block.Difficulty().Sign() == 0, block.Time()), number)
 	if err != nil {
 		return fmt.Errorf("commit state of block %d: %w", number, err)
 	}

@@ -215,10 +215,12 @@ func (l *Ledger) Run(ctx context.Context, log Log) error {
 	if l.genesis.Ledgerd.StrictTimestamps {
 		batching.MinInterval = max(batching.MinInterval, time.Second) // or timestamps would run ahead of the clock
 	}
-	batcher := txpool.NewBatcher(l.pool, l.propose, batching)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return player.Run(ctx) })
-	g.Go(func() error { return ignoreEnd(ctx, batcher.Run(ctx)) })
+	if !l.genesis.Ledgerd.Imported { // whose pool takes what clients send, and there it stays
+		batcher := txpool.NewBatcher(l.pool, l.propose, batching)
+		g.Go(func() error { return ignoreEnd(ctx, batcher.Run(ctx)) })
+	}
 	g.Go(func() error { return l.keepDurable(ctx) })
 	g.Go(func() error { return l.buildAddressIndex(ctx) })
 	return g.Wait()
@@ -254,7 +256,7 @@ func (l *Ledger) attach(ctx context.Context, log Log) (*view.Player, error) {
 	if trimmed := log.Trimmed(); trimmed > applied {
 		return nil, fmt.Errorf("ledger: %w: applied up to lsn %d, the log begins after lsn %d", consensus.ErrTrimmed, applied, trimmed)
 	}
-	if position, ok := PositionOf(l.CurrentHeader()); ok && position.LSN > log.Trimmed() {
+	if position, ok := l.positionOf(l.CurrentHeader()); ok && position.LSN > log.Trimmed() {
 		digest, err := log.DigestAt(ctx, position.LSN)
 		if err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)

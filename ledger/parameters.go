@@ -196,6 +196,9 @@ func (p Parameters) show(h *types.Header) *types.Header {
 // their own in the store, come with every snapshot, and are the same in a crashed node's own bodies. A block that is not from a log does not
 // count: an imported one has the fees and the miner of another network. What the genesis file says is of the first epoch.
 func (l *Ledger) parametersOf(h *types.Header) (Parameters, consensus.Epoch) {
+	if l.genesis.Ledgerd.Imported {
+		return Parameters{GasLimit: h.GasLimit, BaseFee: uint256.MustFromBig(l.BaseFeeAfter(h)), Coinbase: h.Coinbase}, 1
+	}
 	position, ok := PositionOf(h)
 	if !ok {
 		return Parameters{GasLimit: l.genesis.GasLimit, BaseFee: l.genesis.FixedBaseFee(), Coinbase: l.genesis.Coinbase}, 1

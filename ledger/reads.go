@@ -9,6 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/consensus"
+	"github.com/ethereum/go-ethereum/consensus/misc/eip1559"
 	"github.com/ethereum/go-ethereum/core/rawdb"
 	"github.com/ethereum/go-ethereum/core/state"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -34,6 +35,21 @@ func (l *Ledger) NextParameters() Parameters { return *l.next.Load() }
 
 // BaseFee returns the base fee of the next block, in wei.
 func (l *Ledger) BaseFee() *big.Int { return l.NextParameters().BaseFee.ToBig() }
+
+// BaseFeeAfter returns the base fee of a block on parent, in wei: the head's successor has that of the parameters, any other one its parent's, since it
+// is fixed; in an imported chain it is what EIP-1559 computes, and 0 before London.
+func (l *Ledger) BaseFeeAfter(parent *types.Header) *big.Int {
+	config := l.genesis.Config
+	switch next := new(big.Int).Add(parent.Number, common.Big1); {
+	case l.genesis.Ledgerd.Imported && config.IsLondon(next):
+		return eip1559.CalcBaseFee(config, parent)
+	case l.genesis.Ledgerd.Imported || parent.BaseFee == nil:
+		return new(big.Int)
+	case parent.Hash() == l.CurrentHeader().Hash():
+		return l.BaseFee()
+	}
+	return parent.BaseFee
+}
 
 // SubscribeHeads sends every new head to ch, in order. The ledger waits for a receiver that does not take it, so ch is
 // to be read at once, always.

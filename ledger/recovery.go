@@ -42,7 +42,7 @@ func (l *Ledger) recover() error {
 		return err
 	}
 	applied := l.store.applied()
-	if position, ok := PositionOf(head); ok && position.LSN > applied {
+	if position, ok := l.positionOf(head); ok && position.LSN > applied {
 		return fmt.Errorf("ledger: block %d is from lsn %d, but only lsn %d is noted as applied", head.Number, position.LSN, applied)
 	}
 	// What an earlier process wrote without syncing may still be with the operating system alone.

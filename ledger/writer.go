@@ -114,6 +114,6 @@ func (l *Ledger) publish(b *executed) {
 	l.pool.Applied(txpool.Applied{Header: next.show(header), Included: b.block.Transactions(), Skipped: b.skipped})
 	l.metrics.transactions.Add(float64(len(b.block.Transactions())))
 	l.metrics.gas.Add(float64(b.block.GasUsed()))
-	position, _ := PositionOf(header)
+	position, _ := l.positionOf(header)
 	l.heads.Send(HeadEvent{Block: b.block, Receipts: b.receipts, Logs: b.logs, Position: position})
 }

@@ -51,8 +51,9 @@ type Backend interface {
 	// SubscribeHeads announces new heads; see ledger.HeadEvent.
 	SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription
 
-	// BaseFee is the base fee of the next block, in wei.
+	// BaseFee is the base fee of the next block, in wei, and BaseFeeAfter that of a block on any other one.
 	BaseFee() *big.Int
+	BaseFeeAfter(parent *types.Header) *big.Int
 	// NextParameters are those of the next block, its base fee among them.
 	NextParameters() ledger.Parameters
 	// Applied is the LSN of the newest entry that was executed.

@@ -105,30 +105,42 @@ func transactionCount(b *types.Block) *hexutil.Uint {
 	return &n
 }
 
-// GetUncleCountByBlockNumber is 0 for every block: there are no uncles.
+// GetUncleCountByBlockNumber counts a block's uncles: only blocks of an imported chain, from before the merge, have any.
 func (api *blockAPI) GetUncleCountByBlockNumber(number gethrpc.BlockNumber) *hexutil.Uint {
-	return uncleCount(api.backend.HeaderByNumber(api.number(number)))
+	return uncleCount(api.blockByNumber(number))
 }
 
-// GetUncleCountByBlockHash is 0 for every block.
+// GetUncleCountByBlockHash counts a block's uncles.
 func (api *blockAPI) GetUncleCountByBlockHash(hash common.Hash) *hexutil.Uint {
-	return uncleCount(api.backend.HeaderByHash(hash))
+	return uncleCount(api.backend.BlockByHash(hash))
 }
 
-func uncleCount(h *types.Header) *hexutil.Uint {
-	if h == nil {
+func uncleCount(b *types.Block) *hexutil.Uint {
+	if b == nil {
 		return nil
 	}
-	return new(hexutil.Uint)
+	n := hexutil.Uint(len(b.Uncles()))
+	return &n
 }
 
-// GetUncleByBlockNumberAndIndex is null.
-func (api *blockAPI) GetUncleByBlockNumberAndIndex(gethrpc.BlockNumber, hexutil.Uint) *block {
-	return nil
+// GetUncleByBlockNumberAndIndex returns an uncle, as a block whose transactions are not told.
+func (api *blockAPI) GetUncleByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint) *block {
+	return api.uncleAt(api.blockByNumber(number), uint64(index))
 }
 
-// GetUncleByBlockHashAndIndex is null.
-func (api *blockAPI) GetUncleByBlockHashAndIndex(common.Hash, hexutil.Uint) *block { return nil }
+// GetUncleByBlockHashAndIndex returns an uncle, as a block whose transactions are not told.
+func (api *blockAPI) GetUncleByBlockHashAndIndex(hash common.Hash, index hexutil.Uint) *block {
+	return api.uncleAt(api.backend.BlockByHash(hash), uint64(index))
+}
+
+func (n *node) uncleAt(b *types.Block, index uint64) *block {
+	if b == nil || index >= uint64(len(b.Uncles())) {
+		return nil
+	}
+	uncle := newBlock(types.NewBlockWithHeader(b.Uncles()[index]), false, n.signer)
+	uncle.Transactions = nil // it has some, which nobody here knows
+	return uncle
+}
 
 // GetBlockReceipts returns the receipts of a block in the order of its transactions.
 func (api *blockAPI) GetBlockReceipts(ref gethrpc.BlockNumberOrHash) []*receipt {
@@ -160,12 +172,12 @@ func (api *blockAPI) GetTransactionByHash(hash common.Hash) *transaction {
 }
 
 // GetTransactionByBlockNumberAndIndex returns a transaction by its place.
-func (api *blockAPI) GetTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint64) *transaction {
+func (api *blockAPI) GetTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint) *transaction {
 	return api.transactionAt(api.blockByNumber(number), uint64(index))
 }
 
 // GetTransactionByBlockHashAndIndex returns a transaction by its place.
-func (api *blockAPI) GetTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint64) *transaction {
+func (api *blockAPI) GetTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint) *transaction {
 	return api.transactionAt(api.backend.BlockByHash(hash), uint64(index))
 }
 
@@ -203,12 +215,12 @@ func (api *blockAPI) GetRawTransactionByHash(hash common.Hash) (hexutil.Bytes, e
 }
 
 // GetRawTransactionByBlockNumberAndIndex returns the encoding of a transaction by its place, "0x" if there is none.
-func (api *blockAPI) GetRawTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint64) (hexutil.Bytes, error) {
+func (api *blockAPI) GetRawTransactionByBlockNumberAndIndex(number gethrpc.BlockNumber, index hexutil.Uint) (hexutil.Bytes, error) {
 	return rawTransactionAt(api.blockByNumber(number), uint64(index))
 }
 
 // GetRawTransactionByBlockHashAndIndex returns the encoding of a transaction by its place, "0x" if there is none.
-func (api *blockAPI) GetRawTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint64) (hexutil.Bytes, error) {
+func (api *blockAPI) GetRawTransactionByBlockHashAndIndex(hash common.Hash, index hexutil.Uint) (hexutil.Bytes, error) {
 	return rawTransactionAt(api.backend.BlockByHash(hash), uint64(index))
 }
 

@@ -330,6 +330,13 @@ func (c *fakeChain) SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscriptio
 	return c.heads.Subscribe(ch)
 }
 
+func (c *fakeChain) BaseFeeAfter(parent *types.Header) *big.Int {
+	if parent.Hash() == c.CurrentHeader().Hash() {
+		return c.BaseFee()
+	}
+	return parent.BaseFee
+}
+
 func (c *fakeChain) NextParameters() ledger.Parameters {
 	return ledger.Parameters{GasLimit: testGasLimit, BaseFee: uint256.MustFromBig(c.BaseFee()), Coinbase: coinbase}
 }

@@ -82,8 +82,8 @@ func newHeader(h *types.Header) *header {
 type block struct {
 	*header
 	Size         hexutil.Uint64      `json:"size"`
-	Transactions any                 `json:"transactions"` // []common.Hash or []*transaction
-	Uncles       []common.Hash       `json:"uncles"`       // always empty
+	Transactions any                 `json:"transactions,omitempty"` // []common.Hash or []*transaction; nil in an uncle
+	Uncles       []common.Hash       `json:"uncles"`       // of imported blocks from before the merge
 	Withdrawals  []*types.Withdrawal `json:"withdrawals,omitzero"`
 }
 
@@ -93,6 +93,9 @@ func newBlock(b *types.Block, full bool, signer types.Signer) *block {
 		header: newHeader(b.Header()),
 		Size:   hexutil.Uint64(b.Size()),
 		Uncles: []common.Hash{},
+	}
+	for _, uncle := range b.Uncles() {
+		j.Uncles = append(j.Uncles, uncle.Hash())
 	}
 	if b.Header().WithdrawalsHash != nil {
 		j.Withdrawals = append([]*types.Withdrawal{}, b.Withdrawals()...)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"reflect"
 	"slices"
 	"strings"
@@ -125,7 +124,7 @@ func (api *callAPI) SimulateV1(ctx context.Context, sim simulation, ref *gethrpc
 		}
 		out, err := api.backend.Executor().Simulate(ctx, st, h, in, vm.SimulateOptions{
 			GasCap: api.opts.CallGas, Timeout: api.opts.CallTimeout,
-			Validate: sim.Validation, TraceTransfers: sim.TraceTransfers, BaseFee: api.nextFee,
+			Validate: sim.Validation, TraceTransfers: sim.TraceTransfers, BaseFee: api.backend.BaseFeeAfter,
 		})
 		if err != nil {
 			return simulationError(err)
@@ -137,14 +136,6 @@ func (api *callAPI) SimulateV1(ctx context.Context, sim simulation, ref *gethrpc
 		return nil
 	})
 	return blocks, err
-}
-
-// nextFee returns the base fee of the block after parent.
-func (n *node) nextFee(parent *types.Header) *big.Int {
-	if parent.Hash() == n.backend.CurrentHeader().Hash() {
-		return n.backend.BaseFee()
-	}
-	return baseFee(parent)
 }
 
 // simulateBlocks gives the arguments the form of package vm.

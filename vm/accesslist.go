@@ -12,6 +12,7 @@ import (
 	gethvm "github.com/ethereum/go-ethereum/core/vm"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/eth/tracers/logger"
+	"github.com/holiman/uint256"
 )
 
 // AccessList is what AccessList returns: the list, the gas of the message with it, and why the message failed, if it did.
@@ -34,6 +35,9 @@ func (x *Executor) AccessList(ctx context.Context, st *state.StateDB, header *ty
 	if nonce == nil {
 		n := st.GetNonce(msg.From)
 		nonce = &n
+	}
+	if header.BaseFee == nil && msg.GasPrice == nil && msg.GasFeeCap == nil && msg.GasTipCap == nil {
+		msg.GasPrice = new(uint256.Int) // before London there is no other transaction
 	}
 	warm := x.warm(header, &msg, *nonce)
 	ctx, cancel := opts.context(ctx)

@@ -140,6 +140,37 @@ func ValidateChainConfig(config *params.ChainConfig) error {
 	return nil
 }
 
+// ValidateForeignConfig returns an error that names everything in the config of another chain under which its blocks cannot be executed again: what
+// is sealed by signatures, and forks after Osaka. Proof of work is fine; nobody looks at it.
+func ValidateForeignConfig(config *params.ChainConfig) error {
+	if config == nil {
+		return errors.New("chain config: missing")
+	}
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if id := config.ChainID; id == nil || id.Sign() <= 0 || !id.IsUint64() {
+		problem("chainId %v: must be between 1 and 2^64-1", id)
+	}
+	if config.Clique != nil {
+		problem("clique: not supported")
+	}
+	for name, time := range map[string]*uint64{"amsterdamTime": config.AmsterdamTime, "bogotaTime": config.BogotaTime, "ubtTime": config.UBTTime} {
+		if time != nil {
+			problem("%s: forks after Osaka are not supported", name)
+		}
+	}
+	if config.EnableUBTAtGenesis {
+		problem("enableUBTAtGenesis: binary tries are not supported")
+	}
+	if err := config.CheckConfigForkOrder(); err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) != 0 {
+		return fmt.Errorf("chain config: %w", errors.Join(problems...))
+	}
+	return nil
+}
+
 // systemContracts are those that the Osaka rules call in every block. Without the request queues a block cannot be
 // finished; without the history contract two blocks could have the same state root, which the path-based trie
 // database does not allow.

@@ -41,6 +41,12 @@ func (x *Executor) Replay(ctx context.Context, st *state.StateDB, block *types.B
 		hash := types.CalcRequestsHash(res.Requests)
 		got.RequestsHash = &hash
 	}
+	if got.BlobGasUsed != nil {
+		got.BlobGasUsed = new(uint64)
+		for _, r := range res.Receipts {
+			*got.BlobGasUsed += r.BlobGasUsed
+		}
+	}
 	// NewBlock computes what is left: the roots of transactions, receipts and withdrawals, the uncles' hash, the bloom.
 	rebuilt := types.NewBlock(got, block.Body(), res.Receipts, trie.NewStackTrie(nil))
 	if err := compareHeaders(rebuilt.Header(), block.Header()); err != nil {
@@ -69,6 +75,7 @@ func compareHeaders(got, want *types.Header) error {
 		}
 	}
 	differ("gasUsed", got.GasUsed, want.GasUsed)
+	differ("blobGasUsed", amountOrNone(got.BlobGasUsed), amountOrNone(want.BlobGasUsed))
 	differ("stateRoot", got.Root, want.Root)
 	differ("transactionsRoot", got.TxHash, want.TxHash)
 	differ("receiptsRoot", got.ReceiptHash, want.ReceiptHash)
@@ -77,6 +84,13 @@ func compareHeaders(got, want *types.Header) error {
 	differ("withdrawalsRoot", hashOrNone(got.WithdrawalsHash), hashOrNone(want.WithdrawalsHash))
 	differ("requestsHash", hashOrNone(got.RequestsHash), hashOrNone(want.RequestsHash))
 	return fmt.Errorf("%w: block %d: %w", ErrBlockMismatch, want.Number, errors.Join(problems...))
+}
+
+func amountOrNone(v *uint64) string {
+	if v == nil {
+		return "none"
+	}
+	return fmt.Sprint(*v)
 }
 
 func hashOrNone(h *common.Hash) string {

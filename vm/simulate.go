@@ -357,6 +357,9 @@ func (r *simulatedRun) call(ctx context.Context, c *SimulateCall) error {
 		}
 		gas = *c.GasLimit
 	}
+	if r.header.BaseFee == nil && c.GasPrice == nil && c.GasFeeCap == nil && c.GasTipCap == nil {
+		c.GasPrice = new(uint256.Int) // before London there is no other transaction
+	}
 	capped := gas > r.gasLeft
 	gas = min(gas, r.gasLeft)
 	message, err := r.message(c, nonce, gas)

@@ -36,7 +36,8 @@ func (c console) init() *cobra.Command {
 		Long: `Makes DIR with a commented config.toml, the genesis.json of the chain and a new node key. Nothing is overwritten.
 
 --genesis takes the JSON that geth's init and Hardhat know, optionally with a section "ledgerd"; the contracts that the
-rules and the usual tools expect are added to it. If it names members, one of them must have the key of this node: make that
+rules and the usual tools expect are added to it. The file of a chain that began with proof of work is taken as it is, for ` + "`ledgerd import`" + `. If it names
+members, one of them must have the key of this node: make that
 first, with ` + "`ledgerd keys new DIR/node.key`" + `. With --observer the node is none of them: it follows the log, and can
 be made a member by ` + "`ledgerd log reconfigure`" + `. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
 whose keys everybody knows.`,
@@ -92,8 +93,12 @@ func (c console) runInit(cmd *cobra.Command, f initFlags) error {
 		return err
 	}
 	return c.print(f.json, map[string]any{
-		"home": string(h), "chainId": g.Config.ChainID, "engine": g.Ledgerd.Engine, "networkId": id,
+		"home": string(h), "chainId": g.Config.ChainID, "engine": g.Ledgerd.Engine, "networkId": id, "imported": g.Ledgerd.Imported,
 	}, func(w io.Writer) {
+		if g.Ledgerd.Imported {
+			fmt.Fprintf(w, "home        %s\nchain id    %v\nnetwork id  %v\nThis is the chain of another network: fill it with `ledgerd import`. Nothing is ordered here.\n", h, g.Config.ChainID, id)
+			return
+		}
 		fmt.Fprintf(w, "home        %s\nchain id    %v\nengine      %s\nnetwork id  %v\n", h, g.Config.ChainID, g.Ledgerd.Engine, id)
 	})
 }

@@ -82,7 +82,7 @@ Ethereum JSON-RPC over HTTP and websocket.`,
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(c.dev(), c.start(), c.init(), c.log(), c.verify(), c.snapshot(), c.testnet(), c.keys(), c.version(), exitCodesTopic())
+	root.AddCommand(c.dev(), c.start(), c.init(), c.importChain(), c.log(), c.verify(), c.snapshot(), c.testnet(), c.keys(), c.version(), exitCodesTopic())
 	asUsage(root)
 	return root
 }

@@ -24,6 +24,8 @@
 //	  }
 //	}
 //
+// A chain that was made elsewhere, to be imported, has {"imported": true} as its section, and then the rules are any that go-ethereum knows up to Osaka.
+//
 // Gas limit, base fee and coinbase are the first ones: a later segment of the log may bring others.
 //
 // Invariants:

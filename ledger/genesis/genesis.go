@@ -55,6 +55,8 @@ type Section struct {
 	Threshold        int          `json:"threshold,omitempty"`
 	Members          []Member     `json:"members,omitempty"`
 	Permissions      *Permissions `json:"permissions,omitempty"`
+	// Imported is a chain that was made elsewhere: its blocks are imported, under whatever rules of Ethereum they are, and none is ordered.
+	Imported bool `json:"imported,omitempty"`
 }
 
 // Member is a node that orders the first segment: a consensus.Member as the file spells it.
@@ -105,10 +107,11 @@ func (k *HexKey) UnmarshalText(text []byte) error {
 // An unknown key in the ledgerd section is an error that names it; outside of that section unknown keys are left alone, since
 // the format is not ours.
 func Parse(data []byte) (*Genesis, error) {
-	g, err := decode(data)
+	g, _, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
+	g.ensureDefaults()
 	if err := g.Validate(); err != nil {
 		return nil, err
 	}
@@ -117,50 +120,60 @@ func Parse(data []byte) (*Genesis, error) {
 
 // ParseForInit is Parse for a file that was not made by ledgerd: it adds the system contracts, the predeployed tools
 // and the permissions that a chain of ours starts with, where the file does not already hold them.
+//
+// A file of a chain that began with proof of work, and says nothing to ledgerd, is of one to be imported (Section.Imported). Nothing is added to it, or its
+// first block would be another one.
 func ParseForInit(data []byte) (*Genesis, error) {
-	g, err := decode(data)
+	g, section, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
-	g.Complete()
+	if !section && g.Difficulty != nil && g.Difficulty.Sign() > 0 {
+		g.Ledgerd.Imported = true
+	}
+	g.ensureDefaults()
+	if !g.Ledgerd.Imported {
+		g.Complete()
+	}
 	if err := g.Validate(); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-// decode parses data and sets defaults.
-func decode(data []byte) (*Genesis, error) {
-	g := new(Genesis)
+// decode parses data, and says whether it has a section ledgerd.
+func decode(data []byte) (g *Genesis, section bool, err error) {
+	g = new(Genesis)
 	if err := json.Unmarshal(data, &g.Genesis); err != nil {
-		return nil, fmt.Errorf("genesis: %w", err)
+		return nil, false, fmt.Errorf("genesis: %w", err)
 	}
 	var file struct {
 		Ledgerd json.RawMessage `json:"ledgerd"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("genesis: %w", err)
+		return nil, false, fmt.Errorf("genesis: %w", err)
 	}
 	if len(file.Ledgerd) > 0 {
 		dec := json.NewDecoder(bytes.NewReader(file.Ledgerd))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&g.Ledgerd); err != nil {
-			return nil, fmt.Errorf("genesis: section ledgerd: %w", err)
+			return nil, false, fmt.Errorf("genesis: section ledgerd: %w", err)
 		}
 	}
-	g.ensureDefaults()
-	return g, nil
+	return g, len(file.Ledgerd) > 0, nil
 }
 
 func (g *Genesis) ensureDefaults() {
-	if g.GasLimit == 0 {
-		g.GasLimit = DefaultGasLimit
-	}
-	if g.BaseFee == nil {
-		g.BaseFee = new(big.Int)
-	}
-	if g.Difficulty == nil {
-		g.Difficulty = new(big.Int)
+	if !g.Ledgerd.Imported { // whose first block is what it is
+		if g.GasLimit == 0 {
+			g.GasLimit = DefaultGasLimit
+		}
+		if g.BaseFee == nil {
+			g.BaseFee = new(big.Int)
+		}
+		if g.Difficulty == nil {
+			g.Difficulty = new(big.Int)
+		}
 	}
 	if g.Alloc == nil {
 		g.Alloc = types.GenesisAlloc{}
@@ -229,6 +242,10 @@ func (g *Genesis) Validate() error {
 		bad("config is missing")
 		return errors.Join(problems...)
 	}
+	if g.Ledgerd.Imported {
+		g.validateImported(bad)
+		return errors.Join(problems...)
+	}
 	if err := vm.ValidateChainConfig(g.Config); err != nil {
 		bad("config: %w", err)
 	}
@@ -265,6 +282,16 @@ func (g *Genesis) Validate() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// validateImported checks what an imported chain cannot be. That its blocks are valid is found out when they are imported.
+func (g *Genesis) validateImported(bad func(format string, args ...any)) {
+	if err := vm.ValidateForeignConfig(g.Config); err != nil {
+		bad("config: %w", err)
+	}
+	if s := g.Ledgerd; s.Engine != EngineLocal || len(s.Members)+len(s.Administrators) > 0 || s.Permissions != nil || s.StrictTimestamps {
+		bad("ledgerd: with \"imported\" there is no other key: nothing is ordered here")
+	}
 }
 
 func (s *Section) validate(bad func(format string, args ...any)) {
@@ -372,7 +399,12 @@ func (g *Genesis) JSON() ([]byte, error) {
 }
 
 // FixedBaseFee returns the base fee of every block, in wei, until a segment of the log brings another.
-func (g *Genesis) FixedBaseFee() *uint256.Int { return uint256.MustFromBig(g.BaseFee) }
+func (g *Genesis) FixedBaseFee() *uint256.Int {
+	if g.BaseFee == nil { // imported, from before London
+		return new(uint256.Int)
+	}
+	return uint256.MustFromBig(g.BaseFee)
+}
 
 // Spec returns the configuration of the log's first segment.
 func (g *Genesis) Spec() consensus.Spec {

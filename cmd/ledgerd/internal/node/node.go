@@ -220,6 +220,9 @@ func (n *Node) openStorage(ctx context.Context, engines map[string]consensus.Eng
 	}
 	n.onClose(n.log.Close)
 	n.serveLog()
+	if g.Ledgerd.Imported {
+		logger.Warn("this chain was made elsewhere: it is served, and takes no transactions into blocks")
+	}
 	n.ledger, err = ledger.Open(n.at.ledger, g, n.ledgerOptions())
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)

@@ -96,6 +96,9 @@ func openStopped(ctx context.Context, opts Options) (*Node, error) {
 	for _, name := range EngineNames() {
 		engines[name] = consensus.EngineFunc(openOffline)
 	}
+	if opts.Genesis.Ledgerd.Imported {
+		return n, fmt.Errorf("%s: %w", opts.Home, ErrImported)
+	}
 	if err := n.place(ctx); err != nil {
 		return n, err
 	}
