@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","to":"0x000000000000000000000000000000000000c0de"},"latest",{"0x000000000000000000000000000000000000c0DE":{"movePrecompileToAddress":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"}},null]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"account 0x000000000000000000000000000000000000c0DE is not a precompile"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","maxFeePerGas":"0xba43b7400","maxPriorityFeePerGas":"0xba43b7401","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"err: max priority fee per gas higher than max fee per gas: address 0x9FBc26dDed942b13318eDa89513b51314A446b16, maxPriorityFeePerGas: 50000000001, maxFeePerGas: 50000000000 (supplied gas 50000000)"}}

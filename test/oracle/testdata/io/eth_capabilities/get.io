@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_capabilities","params":[]}
+<< {"jsonrpc":"2.0","id":1,"result":{"head":{"number":"0x24","hash":"0x124fff77920c13f2dde80cf72b4ddfab3a67976715d8fcf8763a360eed70543b"},"state":{"disabled":false,"oldestBlock":"0x0"},"tx":{"disabled":false,"oldestBlock":"0x0"},"logs":{"disabled":false,"oldestBlock":"0x0"},"receipts":{"disabled":false,"oldestBlock":"0x0"},"blocks":{"disabled":false,"oldestBlock":"0x0"},"stateproofs":{"disabled":false,"oldestBlock":"0x0"}}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_createAccessList","params":[{"chainId":"0x1","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"chainId does not match node's (have=1, want=3503995874084926)"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_createAccessList","params":[{"input":"0x0000000000000000000000000000000000000000000000000000000000000005","to":"0x9140629d4bbdf8d0e98d586afe70e7017fb6950d"},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"result":{"accessList":[{"address":"0x9140629d4bbdf8d0e98d586afe70e7017fb6950d","storageKeys":["0x0000000000000000000000000000000000000000000000000000000000000000"]}],"gasUsed":"0x72ee"}}

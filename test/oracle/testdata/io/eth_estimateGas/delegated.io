@@ -1,0 +1,3 @@
+// code by EIP-7702
+>> {"jsonrpc":"2.0","id":1,"method":"eth_estimateGas","params":[{"input":"0x0000000000000000000000000000000000000000000000000000000000000005","to":"0xbc05752fb58b08458bb03f39e2c8e6b09ced1cf8"},"0x19"]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x6baf"}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_estimateGas","params":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","maxFeePerGas":"0x1","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"},"0x9"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"failed with 50000000 gas: max fee per gas less than block base fee: address 0x9FBc26dDed942b13318eDa89513b51314A446b16, maxFeePerGas: 1, baseFee: 1000000000"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_estimateGas","params":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","to":"0x000000000000000000000000000000000000c0de"},"latest",{"0x000000000000000000000000000000000000c0DE":{"code":"0x435f52426020524860405245606052416080525a60a05260a05ff3"}},{"baseFeePerGas":"0x9","feeRecipient":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf","gasLimit":"0x9999999","number":"0x99","time":"0x999"}]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x52f3"}

@@ -1,0 +1,3 @@
+// a revert has code 3, its reason in the text and what it returned as data
+>> {"jsonrpc":"2.0","id":1,"method":"eth_estimateGas","params":[{"to":"0x9140629d4bbdf8d0e98d586afe70e7017fb6950d"},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted: no topic","data":"0x08c379a0000000000000000000000000000000000000000000000000000000000000002000000000000000000000000000000000000000000000000000000000000000086e6f20746f706963000000000000000000000000000000000000000000000000"}}

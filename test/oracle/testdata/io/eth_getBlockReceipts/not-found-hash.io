@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_getBlockReceipts","params":["0xdead000000000000000000000000000000000000000000000000000000000000"]}
+<< {"jsonrpc":"2.0","id":1,"result":null}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_getBlockTransactionCountByNumber","params":["pending"]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x4"}

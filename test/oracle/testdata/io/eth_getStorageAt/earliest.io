@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_getStorageAt","params":["0x9140629d4bbdf8d0e98d586afe70e7017fb6950d","0x0","earliest"]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x0000000000000000000000000000000000000000000000000000000000000000"}

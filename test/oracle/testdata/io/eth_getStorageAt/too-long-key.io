@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_getStorageAt","params":["0x9140629d4bbdf8d0e98d586afe70e7017fb6950d","0x000000000000000000000000000000000000000000000000000000000000000100","latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"storage key too long (want at most 32 bytes): \"0x000000000000000000000000000000000000000000000000000000000000000100\""}}

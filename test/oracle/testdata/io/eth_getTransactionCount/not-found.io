@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_getTransactionCount","params":["0x9fbc26dded942b13318eda89513b51314a446b16","0x3e8"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"header not found"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f871870c72dd9d5e883e8203e701843b9aca00840100000194e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c080a0eb773edcbe7840213c075b15f51ff46edd3e5c4fa44f1452b89b85902561bcbfa00f18c02cdda5395f21afc9ca303243439d0fc83d698ea7a5436d53ef614c1f4b"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"transaction gas limit too high (cap: 16777216, tx: 16777217)"}}

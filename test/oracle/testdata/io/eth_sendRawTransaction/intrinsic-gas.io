@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f874870c72dd9d5e883e8203e7843b9aca0085174876e80082520794e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c001a0b9ff304f0a4487328452c0d912270d0a1d40e621260d81e163695b6fb0aa3b04a05568c7b60e9482ae698d1f3c985f1dc824180f3422a134a610eed6d9cd228f00"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"intrinsic gas too low: gas 20999, minimum needed 21000"}}

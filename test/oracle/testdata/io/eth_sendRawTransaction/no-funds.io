@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f872870c72dd9d5e883e80843b9aca0085174876e80082520894e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c080a02b5cba952150d9c2cb4ff5c0c98794d7dfe503c9f02dff92084cc3e34249cdd4a0359616591a68ded43d8a722d94fc6f673d7ebeabcae93f1e458a927afb3b2bc1"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"insufficient funds for gas * price + value: balance 0, tx cost 2100000000000000, overshot 2100000000000000"}}

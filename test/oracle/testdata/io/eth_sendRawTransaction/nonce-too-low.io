@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f872870c72dd9d5e883e80843b9aca0085174876e80082520894e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c080a072d3050f06285bc70b78271037cc8f92835edd90a66492849fb59f9584702699a04e68ac52c985e94a33d7f4bad33206f1d5f20cb26d89ed113b28f02b8749edd1"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"nonce too low: next nonce 98, tx nonce 0"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f8670780018502540be40082520894e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c080a08e54f3a0945a3208563d22473f1e6925ae6f898b778379d9843441fd8108f520a0493528ef190962eb674c2cf15bae8c66e7b137ab4d42cd974cd33c6e688c3b13"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"invalid sender: invalid chain id for signer: have 7 want 3503995874084926"}}

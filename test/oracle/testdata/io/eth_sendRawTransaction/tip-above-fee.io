@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f874870c72dd9d5e883e8203e785174876e800843b9aca0082520894e0642646f1c7b36fb8968e11a6eea093ca31e7cf8080c001a01fe56de129b3f759b041e6745d56844bad3aa869f4b75f84b4c8491225cfd64fa06935a6977e95a5ff132d27f6e94317c9c6b6b2db684725aa49566dc3e1cbb435"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"max priority fee per gas higher than max fee per gas"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x7f01"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"transaction type not supported: type 0x7f"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0xf864808504a817c80082520894e0642646f1c7b36fb8968e11a6eea093ca31e7cf80801ba02afbc4f375f8e19c28115e67acc1c9ded2925ddd71478bcf19c6f42c2050eb45a07b5ba911476cfdd3e1edc4be0c06e744ba85f64767acccb281731ca553924d56"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"only replay-protected (EIP-155) transactions allowed over RPC"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_simulateV1","params":[{"blockStateCalls":[{"blockOverrides":{"gasLimit":"0x5208"},"calls":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"},{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","gas":"0x5208","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"}]}]},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-38015,"message":"block gas limit reached: remaining: 0, required: 21000"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_simulateV1","params":[{"blockStateCalls":[{"calls":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","input":"0x0000000000000000000000000000000000000000000000000000000000000005","to":"0x9140629d4bbdf8d0e98d586afe70e7017fb6950d"}],"stateOverrides":{"0x9FBc26dDed942b13318eDa89513b51314A446b16":{"nonce":"0xffffffffffffffff"}}}]},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"nonce has max value: address 0x9FBc26dDed942b13318eDa89513b51314A446b16, nonce: 18446744073709551615"}}

@@ -1,0 +1,2 @@
+>> {"jsonrpc":"2.0","id":1,"method":"eth_simulateV1","params":[{"blockStateCalls":[{"calls":[{"from":"0x9fbc26dded942b13318eda89513b51314a446b16","maxFeePerGas":"0x4a817c800","nonce":"0x0","to":"0xe0642646f1c7b36fb8968e11a6eea093ca31e7cf"}]}],"validation":true},"latest"]}
+<< {"jsonrpc":"2.0","id":1,"error":{"code":-38010,"message":"err: nonce too low: address 0x9FBc26dDed942b13318eDa89513b51314A446b16, tx: 0 state: 98 (supplied gas 50000000)"}}
