@@ -83,7 +83,7 @@ type block struct {
 	*header
 	Size         hexutil.Uint64      `json:"size"`
 	Transactions any                 `json:"transactions,omitempty"` // []common.Hash or []*transaction; nil in an uncle
-	Uncles       []common.Hash       `json:"uncles"`       // of imported blocks from before the merge
+	Uncles       []common.Hash       `json:"uncles"`                 // of imported blocks from before the merge
 	Withdrawals  []*types.Withdrawal `json:"withdrawals,omitzero"`
 }
 

@@ -89,7 +89,7 @@ func allTypes() []*types.Transaction {
 func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 	s := loadSchemas(t)
 	n := startNode(t, Options{KeyStore: fakeKeys{alice}})
-	own := n.ownSchemas(t)
+	own, recorded := n.ownSchemas(t), newExchanges(n)
 	c := n.dial(t, "http")
 	block := n.mine(allTypes()...)
 	txs := block.Transactions()
@@ -106,7 +106,7 @@ func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 	checked := make(map[string]bool)
 	check := func(method string, args ...any) {
 		t.Helper()
-		answer := call(t, c, method, args...)
+		answer := recorded.ask(t, method, args...)
 		s.check(t, method, answer)
 		own.check(t, method, answer)
 		checked[method] = true
@@ -184,6 +184,7 @@ func TestAnswersHaveTheSpecifiedShape(t *testing.T) {
 			map[string]any{"calls": []any{emit, map[string]any{"to": emitter}, map[string]any{"input": "0x5f5ff3"}}}, map[string]any{},
 		}, "returnFullTransactions": full, "traceTransfers": true}, "latest")
 	}
+	recorded.noOthers(t, "eth", "txpool")
 	for method := range s {
 		require.True(t, checked[method], "%s is in testdata and was not checked", method)
 	}

@@ -1,0 +1,2 @@
+>> {"id":1,"jsonrpc":"2.0","method":"eth_capabilities","params":[]}
+<< {"jsonrpc":"2.0","id":1,"result":{"head":{"number":"0x3","hash":"0x6e9da492db34490e176be1a40e63081af9f6a2429b1cad2c44ad826d070e95b8"},"state":{"disabled":false,"oldestBlock":"0x0"},"tx":{"disabled":false,"oldestBlock":"0x0"},"logs":{"disabled":false,"oldestBlock":"0x0"},"receipts":{"disabled":false,"oldestBlock":"0x0"},"blocks":{"disabled":false,"oldestBlock":"0x0"},"stateproofs":{"disabled":false,"oldestBlock":"0x0"}}}

@@ -1,0 +1,2 @@
+>> {"id":1,"jsonrpc":"2.0","method":"log_members","params":[]}
+<< {"jsonrpc":"2.0","id":1,"result":[{"id":"0x1","nodeKey":"0x0000000000000000000000000000000000000000000000000000000000000000","consensusKey":"0x","peerAddress":"127.0.0.1:1","cometAddresses":["",""],"epoch":"0x2","inSegment":true,"reachable":true,"mayStop":false},{"id":"0x2","nodeKey":"0x0000000000000000000000000000000000000000000000000000000000000000","consensusKey":"0x","peerAddress":"","cometAddresses":["",""],"epoch":null,"inSegment":false,"reachable":false,"mayStop":true}]}

@@ -1,0 +1,2 @@
+>> {"id":1,"jsonrpc":"2.0","method":"net_version","params":[]}
+<< {"jsonrpc":"2.0","id":1,"result":"1337"}
