@@ -99,7 +99,7 @@ func blocksOf(r io.Reader) iter.Seq2[*types.Block, error] {
 		stream := rlp.NewStream(r, 0)
 		for i := 0; ; i++ {
 			_, size, err := stream.Kind()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if err == nil && size > maxImportedBlock {

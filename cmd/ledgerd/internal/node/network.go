@@ -1,7 +1,6 @@
 package node
 
 import (
-	"crypto/ed25519"
 	"slices"
 	"strings"
 
@@ -26,5 +25,5 @@ func (p *peers) Peers() []rpc.PeerInfo {
 		connected = append(connected, rpc.PeerInfo{Key: link.Key, Address: link.Address, Member: member.ID})
 	}
 	slices.SortFunc(connected, func(a, b rpc.PeerInfo) int { return strings.Compare(string(a.Key), string(b.Key)) })
-	return slices.CompactFunc(connected, func(a, b rpc.PeerInfo) bool { return ed25519.PublicKey(a.Key).Equal(b.Key) })
+	return slices.CompactFunc(connected, func(a, b rpc.PeerInfo) bool { return a.Key.Equal(b.Key) })
 }
