@@ -130,7 +130,7 @@ func (api *debugTraceAPI) TraceCall(ctx context.Context, args callArgs, ref *get
 
 // onState runs f on the state after a block, as one of the heavy requests that trace.
 func (n *node) onState(ctx context.Context, header *types.Header, f func(context.Context, *state.StateDB) error) error {
-	release, err := n.acquire(ctx)
+	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
 		return err
 	}

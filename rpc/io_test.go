@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write testdata/io again")
+// rewriting says whether to write testdata/io again. The flag is datadriven's, for the dialogues.
+func rewriting() bool { return flag.Lookup("rewrite").Value.String() == "true" }
 
 // exchanges are requests with their answers as they are on the wire, in the format of execution-apis: one file each, >> and <<. They are of a chain
 // that the harness makes anew in every run, and that is the same in every run.
@@ -54,7 +55,7 @@ func (x *exchanges) ask(t *testing.T, method string, args ...any) json.RawMessag
 	file := filepath.Join("testdata", "io", method, fmt.Sprintf("%02d.io", x.count[method]))
 	x.files = append(x.files, file)
 	text := fmt.Appendf(nil, ">> %s\n<< %s\n", body, strings.TrimSpace(answer))
-	if *rewrite {
+	if rewriting() {
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 		require.NoError(t, os.WriteFile(file, text, 0o644))
 		return form.Result
@@ -76,7 +77,7 @@ func (x *exchanges) noOthers(t *testing.T, namespaces ...string) {
 		for _, file := range files {
 			switch {
 			case slices.Contains(x.files, file):
-			case *rewrite:
+			case rewriting():
 				require.NoError(t, os.Remove(file))
 			default:
 				t.Errorf("%s is of no request", file)

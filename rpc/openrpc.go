@@ -402,8 +402,14 @@ func (d *describer) newName(t reflect.Type) string {
 	}
 }
 
-// fields collects what encoding/json would write, the fields of embedded structs as if they were its own.
+// fields collects what encoding/json would write, the fields of embedded structs as if they were its own, unless it has one of that name.
 func (d *describer) fields(t reflect.Type, properties schema, required *[]any) {
+	var embedded []reflect.Type
+	defer func() {
+		for _, e := range embedded {
+			d.fields(e, properties, required)
+		}
+	}()
 	comments := d.doc.Types[t.Name()].Fields
 	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -413,12 +419,15 @@ func (d *describer) fields(t reflect.Type, properties schema, required *[]any) {
 		}
 		switch {
 		case f.Anonymous && name == "" && inner.Kind() == reflect.Struct:
-			d.fields(inner, properties, required)
+			embedded = append(embedded, inner)
 			continue
 		case !f.IsExported() || name == "-":
 			continue
 		case name == "":
 			name = f.Name
+		}
+		if _, hidden := properties[name]; hidden {
+			continue
 		}
 		s := d.of(f.Type)
 		if c := comments[f.Name]; c != "" {

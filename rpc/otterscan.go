@@ -198,7 +198,7 @@ func (api *otsAPI) searchAccount(ctx context.Context, account common.Address, fr
 	if size == 0 || size > maxPage {
 		return nil, false, invalidParams("page size %d, between 1 and %d", size, maxPage)
 	}
-	release, err := api.acquire(ctx)
+	ctx, release, err := api.acquireFor(ctx)
 	if err != nil {
 		return nil, false, err
 	}

@@ -168,7 +168,7 @@ func (n *node) replay(ctx context.Context, block *types.Block, f func(context.Co
 	case parent == nil:
 		return fmt.Errorf("parent %v of block %d not found", block.ParentHash(), block.NumberU64())
 	}
-	release, err := n.acquire(ctx)
+	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
 		return err
 	}
