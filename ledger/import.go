@@ -117,13 +117,8 @@ func (l *Ledger) takeImported(block *types.Block, receipts types.Receipts, start
 	if err := l.writer.hand(done); err != nil {
 		return err
 	}
-	if l.exec.debt += time.Since(start); l.exec.debt < l.opts.FlushDebt {
-		return nil
-	}
-	if err := l.writer.drain(context.Background()); err != nil {
-		return err
-	}
-	return l.flush()
+	l.exec.debt.add(block.Root(), time.Since(start))
+	return l.settle()
 }
 
 // importChain is the ledger as go-ethereum's engine sees it while blocks come in: the newest ones may not be published yet.

@@ -37,8 +37,7 @@ func (c console) init() *cobra.Command {
 
 --genesis takes the JSON that geth's init and Hardhat know, optionally with a section "ledgerd"; the contracts that the
 rules and the usual tools expect are added to it. The file of a chain that began with proof of work is taken as it is, for ` + "`ledgerd import`" + `. If it names
-members, one of them must have the key of this node: make that
-first, with ` + "`ledgerd keys new DIR/node.key`" + `. With --observer the node is none of them: it follows the log, and can
+members, one of them must have the key of this node: make that first, with ` + "`ledgerd keys new DIR/node.key`" + `. With --observer the node is none of them: it follows the log, and can
 be made a member by ` + "`ledgerd log reconfigure`" + `. Without --genesis the chain is the one of ` + "`ledgerd dev`" + `, with accounts
 whose keys everybody knows.`,
 		Example: `  ledgerd init --home ./node --genesis genesis.json
