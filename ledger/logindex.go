@@ -97,8 +97,8 @@ func (q *LogQuery) criteria() [][]postingValue {
 	return all
 }
 
-// matches says whether a log is selected by q's addresses and topics.
-func (q *LogQuery) matches(l *types.Log) bool {
+// Matches says whether a log is selected by q's addresses and topics.
+func (q *LogQuery) Matches(l *types.Log) bool {
 	if len(q.Addresses) > 0 && !slices.Contains(q.Addresses, l.Address) {
 		return false
 	}

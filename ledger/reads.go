@@ -311,7 +311,7 @@ func (l *Ledger) blockLogs(number uint64, q *LogQuery) ([]*types.Log, error) {
 	var found []*types.Log
 	for _, r := range l.ReceiptsByHash(hash) {
 		for _, entry := range r.Logs {
-			if q.matches(entry) {
+			if q.Matches(entry) {
 				found = append(found, entry)
 			}
 		}

@@ -56,8 +56,9 @@ type Backend interface {
 	BaseFeeAfter(parent *types.Header) *big.Int
 	// NextParameters are those of the next block, its base fee among them.
 	NextParameters() ledger.Parameters
-	// Applied is the LSN of the newest entry that was executed.
+	// Applied is the LSN of the newest entry that was executed; Drain returns when what was executed before the call is published.
 	Applied() consensus.LSN
+	Drain(ctx context.Context) error
 	TransactionStatus(hash common.Hash) ledger.TransactionStatus
 }
 

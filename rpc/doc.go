@@ -9,7 +9,8 @@
 //	tokens ── CORS, Origin ──────────┼── GET /metrics
 //	                                 ├── POST /        ┐
 //	                                 ├── upgrade /     ┴─► go-ethereum's rpc.Server ─► eth_ net_ web3_ txpool_ log_ ledger_ debug_ trace_ ots_ admin_
-//	                                 └── the rest (Options.Fallback: feed, explorer)          │
+//	                                 ├── /feed, /feed/sse ─► package feed ─► Backend          │
+//	                                 └── the rest (Options.Fallback: explorer)                │
 //	                                                                                      Backend
 //	                                                                                          │ heads, transactions
 //	websocket ◄── bounded queue ◄── one dispatcher (hub) ◄── bounded intake ◄─────────────────┘

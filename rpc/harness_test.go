@@ -345,6 +345,8 @@ func (c *fakeChain) Applied() logconsensus.LSN {
 	return logconsensus.LSN(2 * c.CurrentHeader().Number.Uint64())
 }
 
+func (c *fakeChain) Drain(context.Context) error { return nil }
+
 func (c *fakeChain) TransactionStatus(hash common.Hash) ledger.TransactionStatus {
 	if _, blockHash, _, _, ok := c.Transaction(hash); ok {
 		return ledger.TransactionStatus{State: ledger.TransactionIncluded, BlockHash: blockHash}

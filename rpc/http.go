@@ -30,6 +30,8 @@ func (s *Server) routes() http.Handler {
 			s.serveWebsocket(w, r)
 		case r.URL.Path == "/" && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			s.serveJSON(w, r)
+		case s.feed != nil && (r.URL.Path == "/feed" || strings.HasPrefix(r.URL.Path, "/feed/")):
+			s.feed.ServeHTTP(w, r)
 		case s.opts.Fallback != nil:
 			s.opts.Fallback.ServeHTTP(w, r)
 		case r.URL.Path == "/":
@@ -118,6 +120,15 @@ func (s *Server) originAllowed(r *http.Request) bool {
 		return true // a page of this node
 	}
 	return slices.ContainsFunc(s.opts.CORS, func(o string) bool { return o == "*" || strings.ToLower(o) == origin })
+}
+
+// checkOrigin is originAllowed, with a refusal counted.
+func (s *Server) checkOrigin(r *http.Request) bool {
+	allowed := s.originAllowed(r)
+	if !allowed {
+		s.metrics.refused.WithLabelValues("origin").Inc()
+	}
+	return allowed
 }
 
 // limitListener closes what comes above a number of open connections: a definite answer, where a full backlog would be

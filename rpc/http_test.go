@@ -101,7 +101,12 @@ func TestHTTP(t *testing.T) {
 		{"readyz", exchange{"GET", "/readyz", "", nil}, 200, "ready\n", ""},
 		{"metrics", exchange{"GET", "/metrics", "", nil}, 200, "metrics", ""},
 		{"explorer", exchange{"GET", "/", "", nil}, 200, "fallback /", ""},
-		{"feed", exchange{"GET", "/feed", "", nil}, 200, "fallback /feed", ""},
+		{"explorer's page", exchange{"GET", "/feeds", "", nil}, 200, "fallback /feeds", ""},
+
+		{"feed without upgrade", exchange{"GET", "/feed", "", nil}, 426, "", ""},
+		{"feed without filter", exchange{"GET", "/feed/sse", "", origin("https://dapp.example")}, 400, "", "https://dapp.example"},
+		{"feed for another page", exchange{"GET", "/feed/sse?kind=block", "", origin("https://evil.example")}, 403, "", ""},
+		{"feed by a rebound name", exchange{"GET", "/feed/sse?kind=block", "", host("evil.example")}, 403, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			status, header, body := n.do(t, tc.in)

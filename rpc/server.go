@@ -15,6 +15,8 @@ import (
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"ledgerd/rpc/feed"
 )
 
 // Options say what a Server exposes and how much it allows. Zero means the default.
@@ -44,9 +46,12 @@ type Options struct {
 	JWTSecret []byte
 	// Metrics is served at /metrics. Nil: nothing is.
 	Metrics http.Handler
-	// Fallback serves what is left: the feed, the explorer. It stands behind the Host check and has the write timeout of
+	// Fallback serves what is left: the explorer. It stands behind the Host check and has the write timeout of
 	// the server, which a stream lifts with http.ResponseController. Nil: 404, and a bare 200 for GET /.
 	Fallback http.Handler
+
+	// Feed are the limits of the feed. Where it may be read from, and by whom, is as above.
+	Feed feed.Options
 
 	MaxConnections    int           // open at a time; more are closed when they come. Default 2000
 	MaxSubscriptions  int           // per websocket. Default 100
@@ -223,6 +228,7 @@ func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(
 type Server struct {
 	*node
 	rpc        *gethrpc.Server
+	feed       *feed.Feed // nil: not served
 	handler    http.Handler
 	registered []receiver
 }
@@ -253,6 +259,9 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 	s.rpc.SetBatchLimits(opts.MaxBatchItems, opts.MaxBatchBytes)
 	s.rpc.SetHTTPBodyLimit(opts.MaxBodyBytes)
 	n.sockets = newSockets(s)
+	if s.feed, err = s.newFeed(); err != nil {
+		return nil, err
+	}
 	s.handler = s.routes()
 	for _, r := range s.receivers() {
 		if r.namespace != "rpc" && opts.Namespaces != nil && !slices.Contains(opts.Namespaces, r.namespace) {
@@ -332,6 +341,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.hub.run(ctx) })
 	g.Go(func() error { return s.filters.run(ctx) })
+	if s.feed != nil {
+		g.Go(func() error { return s.feed.Run(ctx) })
+	}
 	g.Go(func() error {
 		err := server.Serve(newLimitListener(l, s.opts.MaxConnections, s.metrics))
 		if errors.Is(err, http.ErrServerClosed) {

@@ -45,13 +45,7 @@ func newSockets(s *Server) *sockets {
 		ReadBufferSize:  1 << 10,
 		WriteBufferSize: 4 << 10,
 		WriteBufferPool: new(sync.Pool),
-		CheckOrigin: func(r *http.Request) bool {
-			if !s.originAllowed(r) {
-				s.metrics.refused.WithLabelValues("origin").Inc()
-				return false
-			}
-			return true
-		},
+		CheckOrigin:     s.checkOrigin,
 	}
 	ss.mu.open = make(map[string]*socket)
 	return ss

@@ -1,0 +1,46 @@
+package rpc
+
+import (
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"ledgerd/consensus"
+	"ledgerd/rpc/feed"
+)
+
+// newFeed makes the feed of the server. It shows what eth_ shows, so it is served where that is.
+func (s *Server) newFeed() (*feed.Feed, error) {
+	if s.opts.Namespaces != nil && !slices.Contains(s.opts.Namespaces, "eth") {
+		return nil, nil
+	}
+	opts := s.opts.Feed
+	opts.OriginAllowed = s.checkOrigin
+	opts.Logger, opts.Registerer = s.opts.Logger, s.opts.Registerer
+	if s.log != nil {
+		opts.Segments = s.log.Segments
+	}
+	return feed.New(s.backend, feedForms{s.node}, opts)
+}
+
+// feedForms are the forms of this package (invariant 3).
+type feedForms struct{ *node }
+
+func (f feedForms) Header(h *types.Header) any { return newHeader(h) }
+
+func (f feedForms) Transaction(tx *types.Transaction, block *types.Header, hash common.Hash, index uint64) any {
+	return newTransaction(tx, f.signer, &place{block, hash, index})
+}
+
+func (f feedForms) Receipt(r *types.Receipt, tx *types.Transaction) any {
+	return newReceipt(r, tx, f.signer)
+}
+
+// Segment is the form of log_segments without the end, which is not known when the segment begins.
+func (f feedForms) Segment(s consensus.Segment) any {
+	return struct {
+		logSegment
+		End *struct{} `json:"end,omitempty"`
+	}{logSegment: newLogSegment(s)}
+}
