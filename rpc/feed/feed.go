@@ -68,7 +68,7 @@ type Options struct {
 	MaxCriteria     int           // addresses and topics in all of them. Default 2000
 	MaxCredit       uint64        // more than this is as much as this. Default 1<<20
 	RequestTimeout  time.Duration // between the upgrade and the request. Default 10 s
-	Heartbeat       time.Duration // a cursor is sent, and a websocket pinged, when nothing else was for so long. Default 15 s
+	Heartbeat       time.Duration // as often as this a client that has no events to get gets a cursor, and a websocket is pinged. Default 15 s
 	Progress        time.Duration // as often as this a cursor is sent while the past is being searched. Default 1 s
 	ReadTimeout     time.Duration // a websocket from which nothing came for so long, not even a pong, is dead. Default 60 s
 	WriteTimeout    time.Duration // for one message to be taken by the network. Default 60 s

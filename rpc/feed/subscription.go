@@ -27,7 +27,6 @@ type subscription struct {
 	to     transport
 	credit *credit // nil: without bounds
 
-	told      protocol.Position // of the last cursor that was sent
 	toldLive  bool
 	toldAt    time.Time
 	heartbeat *time.Ticker
@@ -115,7 +114,7 @@ func (s *subscription) send(ctx context.Context) (more bool, problem *protocol.E
 	if s.credit != nil {
 		s.credit.left.Add(^uint64(0))
 	}
-	s.told, s.toldAt = s.at, time.Now()
+	s.toldAt = time.Now()
 	s.feed.metrics.events.WithLabelValues(string(m.kind)).Inc()
 	select {
 	case <-s.heartbeat.C: // a client that gets events without end should be asked too whether it lives
@@ -138,10 +137,8 @@ func (s *subscription) wait(ctx context.Context, wake <-chan struct{}) bool {
 	case <-s.granted():
 		return true
 	case <-s.heartbeat.C:
-		if s.to.heartbeat() != nil {
-			return false
-		}
-		return s.told == s.at && s.toldLive == s.live || s.tell() == nil
+		// A browser does not see pings, so something that it sees comes too.
+		return s.to.heartbeat() == nil && s.tell() == nil
 	case <-ctx.Done():
 		return false
 	}
@@ -153,12 +150,12 @@ func (s *subscription) tell() *protocol.Error {
 	if err != nil {
 		return s.feed.explain(err)
 	}
-	live := s.live
+	live := s.live && s.at.Block > s.feed.backend.CurrentHeader().Number.Uint64() // it may be a while since it looked
 	err = s.to.message(&protocol.Message{Type: protocol.TypeProgress, Cursor: c.String(), Head: s.feed.head(), Live: &live})
 	if err != nil {
 		return gone
 	}
-	s.told, s.toldAt, s.toldLive = s.at, time.Now(), live
+	s.toldAt, s.toldLive = time.Now(), live
 	return nil
 }
 
@@ -173,7 +170,7 @@ func (s *subscription) greeting() (*protocol.Message, *protocol.Error) {
 	if err != nil {
 		return nil, s.feed.explain(err)
 	}
-	s.told, s.toldAt = s.at, time.Now()
+	s.toldAt = time.Now()
 	return &protocol.Message{
 		Type: protocol.TypeSubscribed, Cursor: c.String(), ChainID: hexutil.EncodeBig(s.feed.backend.ChainConfig().ChainID), Head: s.feed.head(),
 	}, nil
