@@ -40,11 +40,25 @@ unit: ## the Go tests
 	$(GOTEST) -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: clients
-clients: node-present build test/clients/node_modules/.ledgerd-installed ## acceptance with ethers, viem and cast
+clients: node-present build feed-client test/clients/hardhat/node_modules/.ledgerd-installed ## the TypeScript client of the feed; acceptance with ethers, viem, web3.js, Foundry, Hardhat and others
+	cd web/feed && npm test
 	cd test/clients && LEDGERD_BIN=$(CURDIR)/bin/ledgerd npm test
 
 test/clients/node_modules/.ledgerd-installed: test/clients/package-lock.json
 	cd test/clients && $(NPM_CI) --omit=dev
+	touch $@
+
+# Hardhat is installed by the Node that it runs on: npm leaves out the parts of it that do not go with an older one.
+test/clients/hardhat/node_modules/.ledgerd-installed: test/clients/hardhat/package-lock.json test/clients/node_modules/.ledgerd-installed
+	cd test/clients/hardhat && newer=$$(node ../newer-node.mjs) && PATH=$${newer:+$$newer:}$$PATH $(NPM_CI)
+	touch $@
+
+.PHONY: feed-client
+feed-client: node-present web/feed/node_modules/.ledgerd-installed ## compile web/feed
+	cd web/feed && npm run build
+
+web/feed/node_modules/.ledgerd-installed: web/feed/package-lock.json
+	cd web/feed && $(NPM_CI)
 	touch $@
 
 .PHONY: check
@@ -119,7 +133,7 @@ long: ## what takes longer than a landing may: see .ci/long --list
 
 .PHONY: clean
 clean: ## remove what was built and fetched
-	rm -rf bin test/clients/node_modules contracts/node_modules
+	rm -rf bin test/clients/node_modules test/clients/hardhat/node_modules contracts/node_modules web/feed/node_modules web/feed/dist
 
 .PHONY: node-present
 node-present:
