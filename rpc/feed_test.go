@@ -114,7 +114,7 @@ func TestFeedMessagesKeepTheSchema(t *testing.T) {
 		`{"type":"subscribe","filters":[],"credit":0}`:                                                                false,
 		`{"type":"subscribe","filters":[{}],"credit":0}`:                                                              false,
 		`{"type":"subscribe","filters":[{"kind":"uncle"}],"credit":0}`:                                                false,
-		`{"type":"subscribe","filters":[{"kind":"log","adress":[]}],"credit":0}`:                                      false,
+		`{"type":"subscribe","filters":[{"kind":"log","emitter":[]}],"credit":0}`:                                     false,
 		`{"type":"subscribe","filters":[{"kind":"block","topics":["0x` + strings.Repeat("0", 64) + `"]}],"credit":0}`: false,
 		`{"type":"subscribe","filters":[{"kind":"block"}],"credit":0,"start":"12"}`:                                   false,
 		`{"type":"subscribe","filters":[{"kind":"block"}],"credit":0,"cursor":"12"}`:                                  false,

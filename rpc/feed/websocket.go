@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -16,8 +17,11 @@ import (
 // maxGrantBytes is the length of a client's messages after the first: they grant credit.
 const maxGrantBytes = 256
 
-// closeTimeout is for the message that says why.
-const closeTimeout = 2 * time.Second
+const (
+	closeTimeout = 2 * time.Second        // for the message that says why
+	lingerTime   = 500 * time.Millisecond // for the client to hang up after it
+	lingerBytes  = 1 << 20                // of what it still says
+)
 
 func (f *Feed) newUpgrader() websocket.Upgrader {
 	return websocket.Upgrader{
@@ -56,9 +60,8 @@ func (f *Feed) serveWebsocket(w http.ResponseWriter, r *http.Request) {
 	})
 	defer stop()
 	if e := s.serve(ctx, cancel); e != nil && e != gone {
-		if s.message(farewell(e)) == nil {
-			s.end(websocket.ClosePolicyViolation, string(e.Code))
-		}
+		_ = s.message(farewell(e)) // not after a message that was too long: then the close frame has gone already, with its own code
+		s.end(websocket.ClosePolicyViolation, string(e.Code))
 		return
 	}
 	select {
@@ -198,6 +201,15 @@ func (s socket) heartbeat() error {
 	return s.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.feed.opts.WriteTimeout))
 }
 
+// end says why, and lets the client hang up. To close a connection while it still sends, such as credit, would reset it, and what it has not read yet, this
+// reason for instance, would be lost.
 func (s socket) end(code int, reason string) {
-	_ = s.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
+	err := s.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+		return
+	}
+	conn := s.NetConn()
+	if conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(conn, lingerBytes))
+	}
 }
