@@ -37,10 +37,11 @@ func (f feedForms) Receipt(r *types.Receipt, tx *types.Transaction) any {
 	return newReceipt(r, tx, f.signer)
 }
 
-// Segment is the form of log_segments without the end, which is not known when the segment begins.
+// Segment is the form of log_segments without what comes with the end, which is not known when the segment begins.
 func (f feedForms) Segment(s consensus.Segment) any {
 	return struct {
 		logSegment
-		End *struct{} `json:"end,omitempty"`
+		End   *struct{} `json:"end,omitempty"`
+		Proof *struct{} `json:"proof,omitempty"`
 	}{logSegment: newLogSegment(s)}
 }

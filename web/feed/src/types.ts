@@ -90,7 +90,7 @@ export interface Log extends Place {
   removed: false
 }
 
-/** As log_segments gives it, without the end. Only the epoch is always there. */
+/** As log_segments gives it, without end and proof. Only the epoch is always there. */
 export interface Segment {
   epoch: Quantity
   base?: Quantity
