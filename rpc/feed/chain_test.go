@@ -221,6 +221,30 @@ func (c *testChain) SearchLogs(_ context.Context, q ledger.LogQuery) (found []*t
 	return found, next, nil
 }
 
+// AccountBlocks has more than it must: a block counts if each list has an account of any transaction in it.
+func (c *testChain) AccountBlocks(_ context.Context, lists [][]common.Address, from, to uint64, f func(uint64) (bool, error)) error {
+	for number := max(from, 1); number <= to; number++ {
+		c.mu.Lock()
+		accounts := make(map[common.Address]bool)
+		for _, tx := range c.blocks[number].Transactions() {
+			accounts[senderOf(tx)] = true
+			if tx.To() != nil {
+				accounts[*tx.To()] = true
+			}
+		}
+		c.mu.Unlock()
+		if slices.ContainsFunc(lists, func(list []common.Address) bool {
+			return len(list) > 0 && !slices.ContainsFunc(list, func(a common.Address) bool { return accounts[a] })
+		}) {
+			continue
+		}
+		if more, err := f(number); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *testChain) SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription {
 	return c.heads.Subscribe(ch)
 }

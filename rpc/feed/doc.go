@@ -6,7 +6,7 @@
 //	GET /feed/sse   server-sent events, for EventSource and curl: TCP's window is the credit
 //	GET /feed/schema.json
 //
-//	             head announced              published blocks, postings of logs
+//	             head announced              published blocks, postings of logs and accounts
 //	                   │                                   │ read, by cursor
 //	                   ▼                                   ▼
 //	Feed.Run ──► wake everybody      search (which block next?) ──► block (its events, encoded once) ──► match

@@ -38,6 +38,9 @@ type Backend interface {
 	// SearchLogs returns the matching logs of the blocks from q.From up to, not including, next. It stops before q.To at a block with which there
 	// would be more than q.Limit, if others come before it, and when ctx ends, with ctx's error.
 	SearchLogs(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error)
+	// AccountBlocks calls f with the number of every block in [from, to] that may hold a transaction which dealt with an account of each list, ascending,
+	// until f returns false. An empty list demands nothing.
+	AccountBlocks(ctx context.Context, lists [][]common.Address, from, to uint64, f func(number uint64) (bool, error)) error
 	// SubscribeHeads announces new heads; see ledger.HeadEvent.
 	SubscribeHeads(ch chan<- ledger.HeadEvent) event.Subscription
 	// Applied is the LSN of the newest entry that was executed; Drain returns when what was executed before the call is published.

@@ -185,7 +185,7 @@ func TestEveryEventOnce(t *testing.T) {
 	)
 	seed := seed(t)
 	f := startFeed(t, Options{Heartbeat: 5 * time.Millisecond, Progress: time.Nanosecond, SegmentInterval: time.Millisecond})
-	f.feed.window = window{blocks: 11, logs: 4}
+	f.feed.window = window{blocks: 11, finds: 4}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	epoch := consensus.Epoch(1)
 	grow := func() {

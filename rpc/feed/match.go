@@ -47,7 +47,9 @@ func newMatcher(signer types.Signer, filters []protocol.Filter) *matcher {
 }
 
 // everyBlock says that only looking at a block tells whether it has a match.
-func (m *matcher) everyBlock() bool { return m.blocks || len(m.txs) > 0 || len(m.receipts) > 0 }
+func (m *matcher) everyBlock() bool {
+	return m.blocks || slices.ContainsFunc(slices.Concat(m.txs, m.receipts), func(c condition) bool { return len(c.from)+len(c.to) == 0 })
+}
 
 // match returns the indices of b's events that are selected, from an index on, ascending.
 func (m *matcher) match(b *block, from uint32) (found []uint32, err error) {

@@ -2,18 +2,21 @@ package feed
 
 import (
 	"context"
+	"slices"
 	"sort"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"ledgerd/ledger"
 )
 
-// window bounds one look into the index of logs.
+// window bounds one look into an index.
 type window struct {
 	blocks uint64
-	logs   int
+	finds  int // logs, or blocks
 }
 
-var defaultWindow = window{blocks: 1 << 16, logs: 256}
+var defaultWindow = window{blocks: 1 << 16, finds: 256}
 
 // near is how far below the head blocks are looked at one by one, since they are in memory.
 const near = 32
@@ -24,22 +27,57 @@ type search struct {
 	feed     *Feed
 	every    bool
 	segments bool
-	logs     []logSearch
+	lists    []listSearch
 }
 
-// logSearch is the search of one filter of logs: what of the chain it has searched, and the blocks found there.
-type logSearch struct {
-	query ledger.LogQuery
+// listSearch is the search of one filter in an index: what of the chain it has searched, and the blocks found there.
+type listSearch struct {
+	find  find
 	found []uint64 // ascending
 	done  uint64   // everything below is searched
 }
 
+// find returns the first blocks in [from, to] that an index names, ascending: all that lie below next.
+type find func(ctx context.Context, from, to uint64, limit int) (found []uint64, next uint64, err error)
+
 func newSearch(f *Feed, m *matcher) *search {
 	s := &search{feed: f, every: m.everyBlock(), segments: m.segments}
 	for _, c := range m.logs {
-		s.logs = append(s.logs, logSearch{query: c.query})
+		s.lists = append(s.lists, listSearch{find: f.findLogs(c.query)})
+	}
+	for _, c := range slices.Concat(m.txs, m.receipts) {
+		s.lists = append(s.lists, listSearch{find: f.findAccounts([][]common.Address{c.from, c.to})})
 	}
 	return s
+}
+
+// findLogs looks for logs.
+func (f *Feed) findLogs(q ledger.LogQuery) find {
+	return func(ctx context.Context, from, to uint64, limit int) (found []uint64, next uint64, err error) {
+		q.From, q.To, q.Limit = from, to, limit
+		logs, next, err := f.backend.SearchLogs(ctx, q)
+		for _, entry := range logs {
+			if n := len(found); n == 0 || found[n-1] != entry.BlockNumber {
+				found = append(found, entry.BlockNumber)
+			}
+		}
+		return found, next, err
+	}
+}
+
+// findAccounts looks for transactions that dealt with an account of each list; a look at them tells in which way.
+func (f *Feed) findAccounts(lists [][]common.Address) find {
+	return func(ctx context.Context, from, to uint64, limit int) (found []uint64, next uint64, err error) {
+		next = to + 1
+		err = f.backend.AccountBlocks(ctx, lists, from, to, func(number uint64) (bool, error) {
+			if found = append(found, number); len(found) == limit {
+				next = number + 1
+				return false, nil
+			}
+			return true, nil
+		})
+		return found, next, err
+	}
 }
 
 // next returns the first block in [from, head] that may have a match. If there is none below end, which lies behind from, it returns end and false; it
@@ -55,8 +93,8 @@ func (s *search) next(ctx context.Context, from, head uint64) (number uint64, fo
 			first, any = n, true
 		}
 	}
-	for i := range s.logs {
-		n, ok, err := s.logs[i].next(ctx, s.feed, from, end-1)
+	for i := range s.lists {
+		n, ok, err := s.lists[i].next(ctx, s.feed.window, from, end-1)
 		if err != nil {
 			return 0, false, err
 		}
@@ -71,7 +109,7 @@ func (s *search) next(ctx context.Context, from, head uint64) (number uint64, fo
 }
 
 // next is search.next for one filter; from never decreases.
-func (l *logSearch) next(ctx context.Context, f *Feed, from, to uint64) (number uint64, found bool, err error) {
+func (l *listSearch) next(ctx context.Context, w window, from, to uint64) (number uint64, found bool, err error) {
 	for len(l.found) > 0 && l.found[0] < from {
 		l.found = l.found[1:]
 	}
@@ -82,19 +120,9 @@ func (l *logSearch) next(ctx context.Context, f *Feed, from, to uint64) (number 
 	if l.done > to {
 		return l.done, false, nil
 	}
-	q := l.query
-	q.From, q.To, q.Limit = l.done, min(to, l.done+f.window.blocks-1), f.window.logs
-	logs, next, err := f.backend.SearchLogs(ctx, q)
-	if err != nil {
+	if l.found, l.done, err = l.find(ctx, l.done, min(to, l.done+w.blocks-1), w.finds); err != nil {
 		return 0, false, err
 	}
-	l.found = l.found[:0]
-	for _, entry := range logs {
-		if n := len(l.found); n == 0 || l.found[n-1] != entry.BlockNumber {
-			l.found = append(l.found, entry.BlockNumber)
-		}
-	}
-	l.done = next
 	if len(l.found) == 0 {
 		return l.done, false, nil
 	}

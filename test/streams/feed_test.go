@@ -17,6 +17,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/rpc/feed/feedclient"
@@ -243,4 +244,42 @@ func TestFeedGoesOnAfterARestart(t *testing.T) {
 	}
 	require.NoError(t, lines.Err())
 	n.Terminate(t) // a stream that is open does not hold it up
+}
+
+// TestRareAccountInThePast: a transaction and its receipt are found by sender and recipient, far below the head.
+func TestRareAccountInThePast(t *testing.T) {
+	n := process.Dev(t, binary, filepath.Join(t.TempDir(), "home"))
+	s := newSender(t, n)
+	s.deploy()
+	rare := common.HexToAddress("0x4a4e")
+	tx := s.sign(&rare, 50_000, nil)
+	require.NoError(t, s.sync(tx))
+	for range 50 {
+		require.NoError(t, s.batch(t.Context(), 2))
+	}
+	self := crypto.PubkeyToAddress(s.key.PublicKey)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	c, err := feedclient.New([]string{n.URL}, feedclient.Options{
+		Filters: []protocol.Filter{
+			{Kind: protocol.KindTransaction, To: []common.Address{rare}, From: []common.Address{self}},
+			{Kind: protocol.KindReceipt, To: []common.Address{rare}},
+			{Kind: protocol.KindReceipt, From: []common.Address{rare}}, // there is none
+		},
+		Start: protocol.StartEarliest,
+		Progress: func(_ string, live bool) {
+			if live { // the end of the past
+				cancel()
+			}
+		},
+	})
+	require.NoError(t, err)
+	err = c.Run(ctx, func(_ context.Context, e feedclient.Event) error {
+		got = append(got, fmt.Sprintf("%s %s", e.Kind, identify(e)))
+		return nil
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, []string{"transaction " + tx.Hash().Hex(), "receipt " + tx.Hash().Hex()}, got)
+	n.Terminate(t)
 }
