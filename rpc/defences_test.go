@@ -93,7 +93,7 @@ func TestAuthentication(t *testing.T) {
 		{"good", exchange{"POST", "/", chainIDRequest, map[string]string{"Authorization": bearer}}, 200},
 		{"lower case", exchange{"POST", "/", chainIDRequest, map[string]string{"Authorization": "bearer " + bearer[7:]}}, 200},
 		{"good for metrics", exchange{"GET", "/metrics", "", map[string]string{"Authorization": bearer}}, 200},
-		{"good for the feed", exchange{"GET", "/feed", "", map[string]string{"Authorization": bearer}}, 200},
+		{"good for the feed, which is a websocket", exchange{"GET", "/feed", "", map[string]string{"Authorization": bearer}}, 426},
 		{"good of a strange host", exchange{"POST", "/", chainIDRequest, map[string]string{"Authorization": bearer, "Host": "evil.example"}}, 403},
 		{"healthz", exchange{"GET", "/healthz", "", nil}, 200},
 		{"readyz", exchange{"GET", "/readyz", "", nil}, 200},

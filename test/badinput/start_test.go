@@ -128,7 +128,7 @@ func TestBadGenesis(t *testing.T) {
 
 	_, stderr, code := process.Run(t, binary, "init", "--home", filepath.Join(dir, "home"), "--engine", "paxos")
 	require.Equal(t, exitUsage, code, stderr)
-	require.Contains(t, stderr, `engine "paxos": this program has local`)
+	require.Contains(t, stderr, `engine "paxos": this program has comet, local`)
 
 	home := newHome(t)
 	n := process.Dev(t, binary, home)
