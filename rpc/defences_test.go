@@ -94,6 +94,8 @@ func TestAuthentication(t *testing.T) {
 		{"lower case", exchange{"POST", "/", chainIDRequest, map[string]string{"Authorization": "bearer " + bearer[7:]}}, 200},
 		{"good for metrics", exchange{"GET", "/metrics", "", map[string]string{"Authorization": bearer}}, 200},
 		{"good for the feed, which is a websocket", exchange{"GET", "/feed", "", map[string]string{"Authorization": bearer}}, 426},
+		{"none for its events", exchange{"GET", "/feed/sse?kind=block", "", nil}, 401},
+		{"good for its schema", exchange{"GET", "/feed/schema.json", "", map[string]string{"Authorization": bearer}}, 200},
 		{"good of a strange host", exchange{"POST", "/", chainIDRequest, map[string]string{"Authorization": bearer, "Host": "evil.example"}}, 403},
 		{"healthz", exchange{"GET", "/healthz", "", nil}, 200},
 		{"readyz", exchange{"GET", "/readyz", "", nil}, 200},

@@ -46,8 +46,9 @@ type Options struct {
 	// is so far. It runs between calls of the handler. Optional.
 	Progress func(cursor string, live bool)
 	Dialer   *websocket.Dialer // default websocket.DefaultDialer
-	Header   http.Header       // of the request, such as Authorization
-	Logger   *slog.Logger      // of reconnections; nil discards
+	// Auth adds a token to the header of each request to connect, as go-ethereum's rpc.HTTPAuth does: a token may be good for a minute only. Optional.
+	Auth   func(http.Header) error
+	Logger *slog.Logger // of reconnections; nil discards
 }
 
 func (o *Options) ensureDefaults() {
@@ -260,7 +261,13 @@ func (s *session) take(ctx context.Context, m protocol.Message) error {
 
 // dial connects.
 func (s *session) dial(ctx context.Context) error {
-	conn, response, err := s.opts.Dialer.DialContext(ctx, s.url, s.opts.Header)
+	header := make(http.Header)
+	if s.opts.Auth != nil {
+		if err := s.opts.Auth(header); err != nil {
+			return &finalError{err}
+		}
+	}
+	conn, response, err := s.opts.Dialer.DialContext(ctx, s.url, header)
 	if err == nil {
 		s.conn = conn
 		return nil

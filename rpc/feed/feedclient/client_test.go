@@ -245,6 +245,29 @@ func TestSilence(t *testing.T) {
 	require.Equal(t, []string{"8"}, got)
 }
 
+// TestAuth: a token is made for every connection.
+func TestAuth(t *testing.T) {
+	var seen []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if seen = append(seen, r.Header.Get("Authorization")); len(seen) < 3 {
+			http.Error(w, "busy", http.StatusBadGateway)
+			return
+		}
+		http.Error(w, "token is expired", http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	tokens := 0
+	c, err := feedclient.New([]string{server.URL}, feedclient.Options{Filters: blocks, MinPause: time.Millisecond, Auth: func(h http.Header) error {
+		tokens++
+		h.Set("Authorization", fmt.Sprint("Bearer ", tokens))
+		return nil
+	}})
+	require.NoError(t, err)
+	_, err = run(t, c, 1)
+	require.ErrorContains(t, err, "401")
+	require.Equal(t, []string{"Bearer 1", "Bearer 2", "Bearer 3"}, seen)
+}
+
 func TestBadOptions(t *testing.T) {
 	for _, tc := range []struct {
 		urls []string
