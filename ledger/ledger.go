@@ -247,6 +247,11 @@ type Log interface {
 func (l *Ledger) attach(ctx context.Context, log Log) (*view.Player, error) {
 	applied := l.Applied()
 	tail, err := log.Tail(ctx, consensus.Fast)
+	if err == nil && tail <= applied {
+		// After a crash this node's log may have to be told again what its engine had committed, and had handed on to the ledger, before it was written. The
+		// quorum knows whether there is so much.
+		tail, err = log.Tail(ctx, consensus.Consistent)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}

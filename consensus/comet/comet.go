@@ -247,6 +247,7 @@ type Loglet struct {
 	begun   bool          // consensus was started
 	wait    sync.WaitGroup
 	drained chan struct{} // closed once every member has reported the Seal
+	drain   sync.Once     // of its closing
 	left    sync.Once
 	evident atomic.Uint64 // pieces of evidence in committed blocks
 

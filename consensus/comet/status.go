@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,14 +30,11 @@ func (l *Loglet) checkDrained() {
 			return
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.drained:
-	default:
-		close(l.drained)
-	}
+	l.drain.Do(func() { time.AfterFunc(drainGrace, func() { close(l.drained) }) })
 }
+
+// drainGrace is how long a member that has heard of all the others stays, so that they hear of it.
+const drainGrace = 250 * time.Millisecond
 
 // accuse names the member that evidence is about.
 func (l *Loglet) accuse(m abci.Misbehavior) string {

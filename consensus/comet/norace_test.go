@@ -1,0 +1,5 @@
+//go:build !race
+
+package comet
+
+const raceDetector = false
