@@ -222,7 +222,8 @@ func (c *cluster) target(who string) []*node {
 	case testnet.All:
 		return c.nodes
 	case testnet.Leader:
-		return c.nodes[c.leader() : c.leader()+1]
+		leader := c.leader() // asked once: whose turn it is to propose changes with each block
+		return c.nodes[leader : leader+1]
 	case testnet.Half:
 		leader, members := c.leader(), c.nodes[:c.manifest.Nodes]
 		return slices.Concat(members[leader:], members[:leader])[:len(members)/2]
