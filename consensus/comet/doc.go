@@ -93,6 +93,5 @@
 //
 // # What is CometBFT's to mend
 //
-// The consensus' timeouts grow by a fixed step with each round, and have no cap; rounds pass only while more than two thirds of the members are there to vote.
 // A stopped chain leaves two goroutines and a ticker behind (autofile), and for half a second others that still read.
 package comet

@@ -211,7 +211,7 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	if err := os.MkdirAll(n.wal, 0o700); err != nil {
 		return err
 	}
-	conf, err := settings(l.seg, filepath.Join(n.wal, "wal"))
+	conf, err := settingsOf(l.seg, filepath.Join(n.wal, "wal"))
 	if err != nil {
 		return err
 	}
@@ -260,6 +260,7 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	exec := sm.NewBlockExecutor(n.states, log, apps.Consensus(), n.pool, n.evidence, n.blocks,
 		sm.BlockExecutorWithBlockTimeTolerance(conf.Consensus.BlockTimeTolerance))
 	n.consensus = cs.NewState(conf.Consensus, state.Copy(), exec, n.blocks, n.pool, n.evidence)
+	n.consensus.SetTimeoutTicker(capTimeouts(cs.NewTimeoutTicker(), conf.longest))
 	n.consensus.SetLogger(log)
 	signer, err := openSigner(n.area, l.opts.ConsensusKey)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 type timeout struct {
 	meaning  string
 	standard time.Duration
-	set      func(c *config.ConsensusConfig, d time.Duration)
+	set      func(s *settings, d time.Duration)
 }
 
 // Bounds of a timeout that a spec sets.
@@ -33,16 +33,17 @@ const (
 )
 
 // timeouts are the parameters of the engine (consensus.Spec.Params), with values for members whose round trips take a few milliseconds. A timeout is waited
-// for only if a proposer is dead, or votes are split. Per round it grows by its delta, and so linearly.
+// for only if a proposer is dead, or votes are split. Per round it grows by its delta, up to timeout_max.
 var timeouts = map[string]timeout{
-	"timeout_propose":       {"for the proposal of a round", 150 * time.Millisecond, func(c *config.ConsensusConfig, d time.Duration) { c.TimeoutPropose = d }},
-	"timeout_propose_delta": {"added to it with each further round", 50 * time.Millisecond, func(c *config.ConsensusConfig, d time.Duration) { c.TimeoutProposeDelta = d }},
-	"timeout_vote": {"for the votes of the others, once a quorum has voted and not for one thing", 50 * time.Millisecond, func(c *config.ConsensusConfig, d time.Duration) {
-		c.TimeoutPrevote, c.TimeoutPrecommit = d, d
+	"timeout_propose":       {"for the proposal of a round", 150 * time.Millisecond, func(s *settings, d time.Duration) { s.Consensus.TimeoutPropose = d }},
+	"timeout_propose_delta": {"added to it with each further round", 50 * time.Millisecond, func(s *settings, d time.Duration) { s.Consensus.TimeoutProposeDelta = d }},
+	"timeout_vote": {"for the votes of the others, once a quorum has voted and not for one thing", 50 * time.Millisecond, func(s *settings, d time.Duration) {
+		s.Consensus.TimeoutPrevote, s.Consensus.TimeoutPrecommit = d, d
 	}},
-	"timeout_vote_delta": {"added to it with each further round", 20 * time.Millisecond, func(c *config.ConsensusConfig, d time.Duration) {
-		c.TimeoutPrevoteDelta, c.TimeoutPrecommitDelta = d, d
+	"timeout_vote_delta": {"added to it with each further round", 20 * time.Millisecond, func(s *settings, d time.Duration) {
+		s.Consensus.TimeoutPrevoteDelta, s.Consensus.TimeoutPrecommitDelta = d, d
 	}},
+	"timeout_max": {"that none of them outgrows, whatever the round", 5 * time.Second, func(s *settings, d time.Duration) { s.longest = d }},
 }
 
 // Parameters returns the names of the parameters that a spec may set, sorted.
@@ -145,9 +146,15 @@ func peerID(m consensus.Member) p2p.ID { return p2p.PubKeyToID(cmted25519.PubKey
 // parity says which of a member's two CometBFT addresses an epoch uses: an epoch and the next live side by side for a while.
 func parity(epoch consensus.Epoch) int { return int(epoch % 2) }
 
-// settings are CometBFT's for a segment. Why each is what it is: docs/adr/004-cometbft-from-its-parts.md.
-func settings(seg consensus.Segment, wal string) (*config.Config, error) {
-	c := config.DefaultConfig()
+// settings are CometBFT's for a segment, and what it has none for.
+type settings struct {
+	*config.Config
+	longest time.Duration // that a timeout may be
+}
+
+// settingsOf returns the settings of a segment. Why each is what it is: docs/adr/004-cometbft-from-its-parts.md.
+func settingsOf(seg consensus.Segment, wal string) (settings, error) {
+	c := settings{Config: config.DefaultConfig()}
 	cs := c.Consensus
 	cs.SetWalFile(wal)
 	cs.TimeoutCommit, cs.SkipTimeoutCommit = 0, true
@@ -160,10 +167,10 @@ func settings(seg consensus.Segment, wal string) (*config.Config, error) {
 		if v, ok := seg.Spec.Params[name]; ok {
 			var err error
 			if d, err = time.ParseDuration(v); err != nil {
-				return nil, fmt.Errorf("%w: parameter %s: %v", consensus.ErrInvalid, name, err)
+				return settings{}, fmt.Errorf("%w: parameter %s: %v", consensus.ErrInvalid, name, err)
 			}
 		}
-		t.set(cs, d)
+		t.set(&c, d)
 	}
 	p := c.P2P
 	p.PexReactor, p.AllowDuplicateIP, p.AddrBookStrict = false, true, false
