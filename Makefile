@@ -36,8 +36,9 @@ build: ## bin/ledgerd
 test: unit clients ## all tests: Go, then the clients that nobody here wrote
 
 .PHONY: unit
-unit: ## the Go tests
+unit: ## the Go tests; those of members that lie are in a build of their own
 	$(GOTEST) -timeout $(TEST_TIMEOUT) ./...
+	$(GOTEST) -timeout $(TEST_TIMEOUT) -tags byzantine -run '^TestByzantine' ./consensus/comet
 
 .PHONY: clients
 clients: node-present build feed-client test/clients/hardhat/node_modules/.ledgerd-installed ## the TypeScript client of the feed; acceptance with ethers, viem, web3.js, Foundry, Hardhat and others
@@ -107,6 +108,7 @@ contracts/node_modules/.ledgerd-installed: contracts/package-lock.json
 .PHONY: race
 race: ## the packages with goroutines, under the race detector
 	$(GOTEST) -race -timeout $(RACE_TIMEOUT) $(RACE_PACKAGES)
+	$(GOTEST) -race -timeout $(RACE_TIMEOUT) -tags byzantine -run '^TestByzantine' ./consensus/comet
 
 # govulncheck ends with 3 when it found something. Any other failure that comes from not reaching
 # its database is said and forgiven, since a build machine may have no network.

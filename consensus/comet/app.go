@@ -33,8 +33,9 @@ type app struct {
 	blocks    *store.BlockStore
 	now       func() time.Time
 	logger    *slog.Logger
-	committed func(block, []consensus.Verdict, []abci.Misbehavior) // what a block came to
-	lie       func(txs [][]byte) [][]byte                          // what a test proposes instead; nil: nothing
+	committed func(block, []consensus.Verdict) // what a block came to
+	offences  *offences
+	villain   villain // nil: this member is honest
 
 	decided struct { // between FinalizeBlock and Commit
 		height      int64
@@ -81,8 +82,8 @@ func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	}
 	a.pool.remove(bad...)
 	out = append(out, good...)
-	if a.lie != nil {
-		out = a.lie(out)
+	if a.villain != nil {
+		out = a.villain.propose(req.Height, out)
 	}
 	return &abci.ResponsePrepareProposal{Txs: out}, nil
 }
@@ -227,11 +228,14 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 			return nil, a.fail(err)
 		}
 	}
+	if err := a.offences.add(d.misbehavior); err != nil {
+		return nil, a.fail(err)
+	}
 	retain, err := a.retain(d.height)
 	if err != nil {
 		return nil, a.fail(err)
 	}
-	a.committed(d.block, verdicts, d.misbehavior)
+	a.committed(d.block, verdicts)
 	return &abci.ResponseCommit{RetainHeight: retain}, nil
 }
 

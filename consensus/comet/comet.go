@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/types"
 
 	"ledgerd/consensus"
@@ -39,13 +37,7 @@ type Options struct {
 
 	Metrics *Metrics // nil: none
 
-	misdeeds misdeeds // of a member that lies, in tests
-}
-
-// misdeeds are where a test makes a member lie. A nil one is an honest member's.
-type misdeeds struct {
-	sign    func(l *Loglet, honest types.PrivValidator) types.PrivValidator
-	propose func(txs [][]byte) [][]byte
+	villain func(l *Loglet, honest types.PrivValidator) villain // makes a member that lies, in a build that has one; nil: an honest member
 }
 
 // EnsureDefaults fills in what is zero.
@@ -249,7 +241,6 @@ type Loglet struct {
 	drained chan struct{} // closed once every member has reported the Seal
 	drain   sync.Once     // of its closing
 	left    sync.Once
-	evident atomic.Uint64 // pieces of evidence in committed blocks
 
 	mu struct {
 		sync.Mutex
@@ -259,7 +250,6 @@ type Loglet struct {
 		barriers map[nonce]chan struct{}             // closed when a block has brought it
 		round    *tailRound                          // that is under way
 		next     *tailRound                          // for whoever asks meanwhile
-		offender string                              // the last one of whom there is evidence
 	}
 }
 
@@ -367,7 +357,7 @@ func (l *Loglet) forget(a *appending) {
 }
 
 // blockCommitted answers whoever waits for what a block brought. It is called by the app, on CometBFT's goroutine.
-func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict, misbehavior []abci.Misbehavior) {
+func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 	sealed := l.replica.Position().Sealed
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -395,10 +385,6 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict, misbehavi
 		l.pool.close()
 	} else {
 		l.rejudge()
-	}
-	for _, m := range misbehavior {
-		l.evident.Add(1)
-		l.mu.offender = l.accuse(m)
 	}
 	l.gossip.tell(l.report(sealed))
 	if sealed {

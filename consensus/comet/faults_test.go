@@ -1,8 +1,6 @@
 package comet
 
 import (
-	"bytes"
-	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -12,13 +10,6 @@ import (
 	"testing"
 	"time"
 
-	abci "github.com/cometbft/cometbft/abci/types"
-	cs "github.com/cometbft/cometbft/consensus"
-	"github.com/cometbft/cometbft/p2p"
-	cmtcons "github.com/cometbft/cometbft/proto/tendermint/consensus"
-	protomem "github.com/cometbft/cometbft/proto/tendermint/mempool"
-	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
-	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/consensus"
@@ -195,136 +186,13 @@ func TestProposerIsHonest(t *testing.T) {
 	require.Len(t, few, 1, "no more than there is room for, but one at least")
 }
 
-// liar is a signer that votes twice: as it should, and for something that nobody proposed.
-type liar struct {
-	types.PrivValidator
-	l    *Loglet
-	lies *atomic.Int64
-}
-
-func (s liar) SignVote(chainID string, vote *cmtproto.Vote) error {
-	if err := s.PrivValidator.SignVote(chainID, vote); err != nil {
-		return err
-	}
-	lie := *vote
-	lie.BlockID = cmtproto.BlockID{Hash: bytes.Repeat([]byte{7}, 32), PartSetHeader: cmtproto.PartSetHeader{Total: 1, Hash: bytes.Repeat([]byte{8}, 32)}}
-	sig, err := s.l.opts.ConsensusKey.Sign(nil, types.VoteSignBytes(chainID, &lie), crypto.Hash(0))
-	if err != nil {
-		return err
-	}
-	lie.Signature = sig
-	for _, p := range s.l.peers.Peers().List() {
-		p.TrySend(p2p.Envelope{ChannelID: cs.VoteChannel, Message: &cmtcons.Vote{Vote: &lie}})
-	}
-	s.lies.Add(1)
-	return nil
-}
-
-// TestDoubleVotes: one of four votes for two things each time. The others order on, agree, and say who it was.
-func TestDoubleVotes(t *testing.T) {
-	if raceDetector {
-		t.Skip("CometBFT's evidence reactor copies itself (evidence/reactor.go: prepareEvidenceMessage has a value receiver) while it is being stopped, which the race detector reports")
-	}
-	var lies atomic.Int64
-	c := startCluster(t, 4, func(i int, o *Options) {
-		if i == 3 {
-			o.misdeeds.sign = func(l *Loglet, honest types.PrivValidator) types.PrivValidator { return liar{honest, l, &lies} }
-		}
-	})
-	c.append(0, 20)
-	c.eventually("evidence is committed", func() bool {
-		c.append(1, 1)
-		return c.loglets[0].evident.Load() > 0
-	})
-	require.Positive(t, lies.Load())
-	c.agree(0, 1, 2)
-	d := c.loglets[0].Status().Detail
-	require.NotEqual(t, "0", d["evidence"])
-	require.Contains(t, d["offender"], "member 4: DUPLICATE_VOTE")
-}
-
-// TestBadProposals: one of four proposes what it must not, in each of its turns. The others refuse, order on, and agree.
-func TestBadProposals(t *testing.T) {
-	for name, lie := range map[string]func(txs [][]byte) [][]byte{
-		"nothing": func([][]byte) [][]byte { return nil },
-		"junk":    func(txs [][]byte) [][]byte { return append(txs, []byte("junk")) },
-		"too large": func(txs [][]byte) [][]byte {
-			return append(txs, append([]byte{kindRecord}, make([]byte, consensus.MaxRecordBytes+1)...))
-		},
-		"an hour ahead": func(txs [][]byte) [][]byte {
-			h, _ := decodeHead(txs[0])
-			h.unixMilli += 3_600_000
-			return append([][]byte{h.encode()}, txs[1:]...)
-		},
-		"another history": func(txs [][]byte) [][]byte {
-			h, _ := decodeHead(txs[0])
-			h.digest[0]++
-			return append([][]byte{h.encode()}, txs[1:]...)
-		},
-		"all of it twice": func(txs [][]byte) [][]byte { return append(txs, txs[1:]...) },
-		"an unsigned Seal": func(txs [][]byte) [][]byte {
-			s := consensus.Seal{Request: consensus.Request{NetworkID: consensus.NetworkID{1}, Epoch: 2, NotAfter: 1 << 40, Spec: consensus.Spec{Engine: Name}}}
-			return append(txs, encodeRecord(s.Record()))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var turns atomic.Int64
-			c := startCluster(t, 4, func(i int, o *Options) {
-				if i == 2 {
-					o.misdeeds.propose = func(txs [][]byte) [][]byte { turns.Add(1); return lie(txs) }
-				}
-			})
-			c.eventually("it has had its turns", func() bool {
-				c.append(0, 1)
-				return turns.Load() >= 2
-			})
-			for _, e := range c.agree(0, 1, 3) {
-				require.Equal(t, "test", e.Record.App)
-			}
-		})
-	}
-}
-
-// TestFlood: one of four sends the others what nobody appended, as fast as they take it: records of its own, and junk. What honest members append is ordered all
-// the same, and the pools stay bounded.
-func TestFlood(t *testing.T) {
-	c := startCluster(t, 4, func(_ int, o *Options) { o.MaxForeignBytes = consensus.MaxRecordBytes })
-	c.append(0, 1)
-	bad := c.loglets[3]
-	send := func(txs ...[]byte) {
-		for _, p := range bad.peers.Peers().List() {
-			p.TrySend(p2p.Envelope{ChannelID: gossipChannel, Message: &protomem.Txs{Txs: txs}})
-		}
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for n := uint64(0); n < 3000 && c.ctx.Err() == nil; n++ {
-			r := consensus.Record{App: "flood", ID: consensus.RecordID{Session: 99, Seq: n + 1}, Payload: make([]byte, 4<<10)}
-			send(encodeRecord(r), encodeRecord(consensus.BaseRecord(bad.replica.Segment())))
-		}
-	}()
-	for range 20 {
-		c.append(0, 1)
-		for i := range 3 {
-			require.LessOrEqual(t, c.loglets[i].pool.SizeBytes(), int64(4*consensus.MaxRecordBytes))
-		}
-	}
-	<-done
-	c.eventually("junk is refused", func() bool {
-		send([]byte("junk"))
-		return c.loglets[0].gossip.refusals() > 0
-	})
-	c.agree(0, 1, 2)
-}
-
 // TestEngineFailure: when CometBFT's consensus ends by itself, the loglet says so, and who waits is told.
 func TestEngineFailure(t *testing.T) {
 	c := startCluster(t, 1, nil)
 	c.append(0, 1)
 	l := c.loglets[0]
 	failure := errors.New("planted")
-	l.app.committed = func(block, []consensus.Verdict, []abci.Misbehavior) { panic(failure) }
+	l.app.committed = func(block, []consensus.Verdict) { panic(failure) }
 	_, err := l.Append(c.ctx, c.record())
 	require.ErrorIs(t, err, consensus.ErrEngineFailed)
 	require.ErrorIs(t, err, consensus.ErrUnknownFate)

@@ -65,6 +65,7 @@ const (
 	keyBlocks   = 'b'
 	keyStates   = 's'
 	keyEvidence = 'e'
+	keyOffences = 'o'
 )
 
 const memberVersion = 1
@@ -237,7 +238,10 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	n.gossip.reported = l.checkDrained
 	n.app = &app{
 		seg: l.seg, replica: l.replica, store: l.store, area: n.area, pool: n.pool, blocks: n.blocks, now: l.opts.Now, logger: n.logger,
-		committed: l.blockCommitted, lie: l.opts.misdeeds.propose,
+		committed: l.blockCommitted,
+	}
+	if n.app.offences, err = openOffences(n.area, l.memberAt, n.logger); err != nil {
+		return err
 	}
 	apps := newConns(n.app)
 	handshake := cs.NewHandshaker(n.states, state, n.blocks, doc)
@@ -267,8 +271,9 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 		return err
 	}
 	n.consensus.SetPrivValidator(signer)
-	if lie := l.opts.misdeeds.sign; lie != nil {
-		n.consensus.SetPrivValidator(lie(l, signer))
+	if l.opts.villain != nil {
+		n.app.villain = l.opts.villain(l, signer)
+		n.consensus.SetPrivValidator(n.app.villain)
 	}
 	n.reactor = cs.NewReactor(n.consensus, true)
 	n.reactor.SetLogger(log)
@@ -443,6 +448,9 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	}
 	n.reactor.SwitchToConsensus(state, false)
 	l.begun = true
+	if n.app.villain != nil {
+		n.app.villain.begin()
+	}
 	l.wait.Go(l.watch)
 	l.checkDrained()
 	return nil

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/prometheus/client_golang/prometheus"
 
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
@@ -35,14 +34,6 @@ func (l *Loglet) checkDrained() {
 
 // drainGrace is how long a member that has heard of all the others stays, so that they hear of it.
 const drainGrace = 250 * time.Millisecond
-
-// accuse names the member that evidence is about.
-func (l *Loglet) accuse(m abci.Misbehavior) string {
-	who := "member " + l.memberAt(m.Validator.Address)
-	text := fmt.Sprintf("%s: %v at height %d", who, m.Type, m.Height)
-	l.logger.Error("a member has broken the protocol: it has signed two things for one place", "offender", who, "kind", m.Type.String(), "height", m.Height)
-	return text
-}
 
 // memberAt returns the id of the member whose validator has an address.
 func (l *Loglet) memberAt(address []byte) string {
@@ -89,18 +80,19 @@ func (l *Loglet) Status() consensus.LogletStatus {
 func (l *Loglet) detail() map[string]string {
 	round := l.consensus.GetRoundState()
 	l.mu.Lock()
-	queued, offender := len(l.mu.waiting), l.mu.offender
+	queued := len(l.mu.waiting)
 	l.mu.Unlock()
+	pieces, last := l.app.offences.sum()
 	pending, _ := l.evidence.PendingEvidence(-1)
 	d := map[string]string{
 		"proposer": l.memberAt(round.Validators.GetProposer().Address),
 		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.Round)),
 		"quorum": strconv.Itoa(l.seg.Spec.Quorum()), "queued": strconv.Itoa(queued), "pool": strconv.Itoa(l.pool.Size()),
 		"refused":  strconv.FormatUint(l.gossip.refusals(), 10),
-		"evidence": strconv.FormatUint(l.evident.Load()+uint64(len(pending)), 10),
+		"evidence": strconv.FormatUint(pieces+uint64(len(pending)), 10),
 	}
-	if offender != "" {
-		d["offender"] = offender
+	if last != "" {
+		d["offender"] = last
 	}
 	d[memberKey(l.self)] = "height " + d["height"]
 	for _, m := range l.members {
@@ -144,9 +136,10 @@ func (m *Metrics) observe(l *Loglet) {
 		return
 	}
 	pending, _ := l.evidence.PendingEvidence(-1)
+	pieces, _ := l.app.offences.sum()
 	m.height.Set(float64(l.replica.Applied()))
 	m.round.Set(float64(l.consensus.GetRoundState().Round))
 	m.connected.Set(float64(l.connected()))
 	m.pool.Set(float64(l.pool.Size()))
-	m.evidence.Set(float64(l.evident.Load() + uint64(len(pending))))
+	m.evidence.Set(float64(pieces + uint64(len(pending))))
 }

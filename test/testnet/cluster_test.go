@@ -66,6 +66,9 @@ type node struct {
 	url   string       // the same across restarts
 	host  process.Host // nil: this machine
 
+	binary string   // that it runs; empty: the one under test
+	env    []string // beside the test's own, and the network's
+
 	mu      sync.Mutex
 	process *process.Node // the newest; it may have ended
 }
@@ -155,8 +158,8 @@ func (c *cluster) start(nodes ...*node) {
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
-			cmd := exec.Command(binary, "start", "--home", n.home)
-			cmd.Env = append(os.Environ(), c.env...)
+			cmd := exec.Command(cmp.Or(n.binary, binary), "start", "--home", n.home)
+			cmd.Env = slices.Concat(os.Environ(), c.env, n.env)
 			p, err := process.TryStartOn(c.t, n.host, cmd, cmp.Or(c.patience, process.Patience))
 			if err == nil && p.URL != n.url {
 				err = fmt.Errorf("node %d serves at %s, not at %s", n.index, p.URL, n.url)

@@ -30,9 +30,10 @@ const ChainID = 1337
 const Patience = time.Minute
 
 // Build compiles ledgerd into dir and returns the path of the binary.
-func Build(dir string) (string, error) {
+func Build(dir string, flags ...string) (string, error) {
 	binary := dir + "/ledgerd"
-	out, err := exec.Command("go", "build", "-o", binary, "ledgerd/cmd/ledgerd").CombinedOutput()
+	args := append(append([]string{"build", "-o", binary}, flags...), "ledgerd/cmd/ledgerd")
+	out, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build ledgerd: %w\n%s", err, out)
 	}

@@ -68,6 +68,9 @@ func (n *Node) engines() (map[string]consensus.Engine, error) {
 	}
 	opts := comet.Options{NodeKey: n.peers.key, ConsensusKey: key, Dir: n.opts.Home.CometDir(), Metrics: metrics}
 	copy(opts.Listen[:], n.opts.Config.Peer.CometListen)
+	if err := misbehave(&opts, n.opts.Logger); err != nil {
+		return nil, err
+	}
 	engine, err := comet.New(opts)
 	if err != nil {
 		return nil, err
