@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/consensus"
@@ -161,6 +163,83 @@ func TestProposals(t *testing.T) {
 	now.Add(3_600_000) // an hour's pause: what was good is good, what was too early is good now
 	require.NoError(t, l.app.judge(early))
 	require.NoError(t, l.app.judge(with(nil, fresh(1))))
+}
+
+// hesitant is a member that does not precommit while it is told not to.
+type hesitant struct {
+	types.PrivValidator
+	waits *atomic.Bool
+}
+
+func (hesitant) begin()                                 {}
+func (hesitant) propose(_ int64, txs [][]byte) [][]byte { return txs }
+
+func (h hesitant) SignVote(chainID string, vote *cmtproto.Vote) error {
+	if h.waits.Load() && vote.Type == cmtproto.PrecommitType {
+		return errors.New("not now")
+	}
+	return h.PrivValidator.SignVote(chainID, vote)
+}
+
+// TestLocked: members that are locked on a block when all of them are stopped decide that block when they come back, an hour later, or with clocks that were set back by
+// an hour meanwhile. Some may have lost their locks: the others vote for nothing else.
+func TestLocked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pause    time.Duration
+		unlocked []int // have lost CometBFT's write-ahead log
+	}{
+		"an hour later":                   {pause: time.Hour},
+		"an hour later, and two unlocked": {pause: time.Hour, unlocked: []int{2, 3}},
+		"an hour earlier":                 {pause: -time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var shift atomic.Int64
+			var waits atomic.Bool
+			c := startCluster(t, 4, func(_ int, o *Options) {
+				o.Now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+				o.villain = func(_ *Loglet, honest types.PrivValidator) villain { return hesitant{honest, &waits} }
+			})
+			c.append(0, 3)
+			waits.Store(true)
+			r := c.record()
+			fate := make(chan error, 1)
+			go func() {
+				_, err := c.loglets[0].Append(c.ctx, r)
+				fate <- err
+			}()
+			var locked []byte
+			for _, l := range c.loglets {
+				c.eventually("it is locked", func() bool {
+					round := l.consensus.GetRoundState()
+					if round.LockedBlock == nil {
+						return false
+					}
+					locked = round.LockedBlock.Hash()
+					return true
+				})
+			}
+			height, wals := c.loglets[0].consensus.GetRoundState().Height, make([]string, 4)
+			for i, l := range c.loglets {
+				wals[i] = l.wal
+				require.Equal(t, locked, []byte(c.loglets[i].consensus.GetRoundState().LockedBlock.Hash()), "member %d", i)
+				c.stop(i)
+			}
+			require.ErrorIs(t, <-fate, consensus.ErrUnknownFate)
+			for _, i := range tt.unlocked {
+				require.NoError(t, wipeWAL(wals[i]))
+			}
+			shift.Store(int64(tt.pause))
+			waits.Store(false)
+			c.start(0, 1, 2, 3)
+			c.append(1, 2)
+			entries := c.agree(0, 1, 2, 3)
+			require.Equal(t, locked, []byte(c.loglets[2].blocks.LoadBlockMeta(height).BlockID.Hash))
+			require.Equal(t, r.ID, entries[3].Record.ID)
+			for i := 1; i < len(entries); i++ {
+				require.GreaterOrEqual(t, entries[i].UnixMilli, entries[i-1].UnixMilli)
+			}
+		})
+	}
 }
 
 // TestProposerIsHonest: whatever lies in the pool, what this node proposes is what it would accept.
