@@ -26,7 +26,7 @@ import (
 
 // The benchmarks ask both nodes the same, on the same chain, one after the other on the same machine:
 //
-//	LEDGERD_BLOCKS=100000 go test ./test/oracle -run '^$' -bench . -benchtime 3s
+//	LEDGERD_BLOCKS=100000 go test ./test/oracle -run '^$' -bench . -timeout 90m -benchtime 3s
 //
 // Client and server share the process. The client is as bare as can be: a connection that is kept, bytes that are written and bytes that are read.
 

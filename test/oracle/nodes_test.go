@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/core"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -44,7 +45,31 @@ func startGeth(t testing.TB, g *core.Genesis, blocks []*types.Block) (url string
 	backend.BlockChain().SetFinalized(head)
 	backend.BlockChain().SetSafe(head)
 	backend.SetSynced()
+	awaitLogIndex(t, backend, head.Number.Uint64())
 	return stack.HTTPEndpoint()
+}
+
+// awaitLogIndex waits until go-ethereum has all blocks up to head in its log index, which it makes behind the chain: of 100,000 blocks in some 20 minutes. What it lacks it
+// searches block by block.
+func awaitLogIndex(t testing.TB, backend *eth.Ethereum, head uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	matcher := backend.APIBackend.NewMatcherBackend()
+	defer matcher.Close()
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		r, err := matcher.SyncLogIndex(ctx)
+		require.NoError(t, err)
+		if !r.IndexedBlocks.IsEmpty() && r.IndexedBlocks.First() == 0 && r.IndexedBlocks.Last() == head {
+			tick.Stop()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			require.FailNow(t, "geth's log index", "has blocks %v of %d", r.IndexedBlocks, head)
+		}
+	}
 }
 
 // freePort returns a port that was free a moment ago: go-ethereum takes 0 for its default.
