@@ -223,6 +223,11 @@ func TestCometMembers(t *testing.T) {
 	require.NoError(t, err)
 	rest.start(rest.nodes[0])
 	b.verify()
+
+	// An old validator that comes back believes that its segment is over, since a commit proves it, and follows.
+	c.start(n[0])
+	c.inEpoch(r.Epoch, "observes", n[0])
+	c.do(testnet.Kill, n[0])
 	rest.stop(rest.nodes...)
 }
 

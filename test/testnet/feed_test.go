@@ -17,8 +17,8 @@ import (
 	"ledgerd/testnet"
 )
 
-// TestFeedOverSegmentsAndNodes: a client of the feed that knows all nodes follows blocks and changes of segment, while the log changes hands and the node that
-// serves it is killed. A cursor of one node is good at every other: it has every block and every segment once, in order, those that each node tells under the
+// TestFeedOverSegmentsAndNodes: a client of the feed that knows all nodes follows blocks and changes of segment, while the log changes hands, and engines, and the node
+// that serves it is killed. A cursor of one node is good at every other: it has every block and every segment once, in order, those that each node tells under the
 // same cursors.
 func TestFeedOverSegmentsAndNodes(t *testing.T) {
 	c := newCluster(t, "raft4.toml")
@@ -31,17 +31,21 @@ func TestFeedOverSegmentsAndNodes(t *testing.T) {
 	follower := follow(t, urls...)
 	stop := b.load()
 	eventually(t, "the load runs", func() error { return b.more(0, len(c.accounts)) })
-	for round, n := range c.nodes[:3] {
+	reverse := members(c.nodes[3], c.nodes[2], c.nodes[1], c.nodes[0])
+	for i, flags := range [][]string{
+		{reverse}, {"--engine", "comet"}, {members(c.nodes...)}, {"--engine", "raft"}, {"--engine", "comet"},
+	} {
 		before := b.count()
-		c.reconfigure(c.nodes[3], []string{"--members=4,3,2,1", "--members=1,2,3,4"}[round%2])
-		undo := c.do(testnet.Kill, n)
+		c.reconfigure(c.nodes[3], flags...)
+		undo := c.do(testnet.Kill, c.nodes[i%3])
 		eventually(t, "the load goes on", func() error { return b.more(before, len(c.accounts)) })
 		undo()
 	}
 	require.NoError(t, stop())
 	c.agree()
 	// Nobody makes a block in the last segment, which is told all the same.
-	last := c.reconfigure(c.nodes[3], "--members=4,3,2,1")
+	last := c.reconfigure(c.nodes[3], reverse)
+	c.orderedBy("comet", c.nodes...)
 	follower.until(func() bool { return follower.segments == int(last.Epoch)-1 })
 	head := c.agree()
 	require.EqualValues(t, head, follower.blocks-1, "it is past the last block")

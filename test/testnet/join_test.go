@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,13 @@ import (
 // TestJoinBySnapshot lets a node with an empty disk begin with a snapshot of the others, while clients write: it does not have what was before, follows from
 // there, comes to the same head, and can become a member.
 func TestJoinBySnapshot(t *testing.T) {
-	c := newCluster(t, "reconfigure.toml")
+	for _, manifest := range observed {
+		t.Run(manifest, func(t *testing.T) { joinBySnapshot(t, manifest) })
+	}
+}
+
+func joinBySnapshot(t *testing.T, manifest string) {
+	c := newCluster(t, manifest)
 	late := c.nodes[5]
 	early := *c
 	early.nodes = c.nodes[:5]
@@ -52,7 +59,7 @@ func TestJoinBySnapshot(t *testing.T) {
 	_, err := b.submit(t.Context(), 0, late.index)
 	require.NoError(t, err, "it hands on what it is sent")
 
-	r := c.reconfigure(late, "--add", c.addition(late))
+	r := c.reconfigure(late, "--members", c.memberList(append(slices.Clone(c.nodes[:4]), late)...))
 	c.inEpoch(r.Epoch, "orders", c.nodes[:4]...)
 	c.inEpoch(r.Epoch, "orders", late)
 	c.do("kill", late)()
@@ -64,17 +71,24 @@ func TestJoinBySnapshot(t *testing.T) {
 	require.True(t, strings.Contains(stdout, "epoch"), stdout)
 }
 
-// TestObserverCatchesUp starts an observer when the chain has LEDGERD_BLOCKS blocks (default 2,000), and reports how fast it comes to the same head.
+// TestObserverCatchesUp starts an observer when the chain has LEDGERD_BLOCKS blocks (default 2,000, or 500 of CometBFT, which takes more fsyncs to make one), and
+// reports how fast it comes to the same head. Of an epoch of CometBFT it applies nothing that is not proven.
 func TestObserverCatchesUp(t *testing.T) {
-	want := uint64(2000)
+	for engine, blocks := range map[string]uint64{"raft": 2000, "comet": 500} {
+		t.Run(engine, func(t *testing.T) { catchUp(t, engine, blocks) })
+	}
+}
+
+func catchUp(t *testing.T, engine string, want uint64) {
 	if text := os.Getenv("LEDGERD_BLOCKS"); text != "" {
 		var err error
 		want, err = strconv.ParseUint(text, 10, 64)
 		require.NoError(t, err, "LEDGERD_BLOCKS")
 	}
-	c := newCluster(t, "observer.toml")
+	c := newCluster(t, "observer.toml", "--engine", engine)
 	c.patience = process.Patience + time.Duration(want)*time.Millisecond*5
 	c.start(c.nodes[0])
+	c.orderedBy(engine, c.nodes[0])
 	alone := *c
 	alone.nodes = c.nodes[:1]
 	b := newBook(&alone)

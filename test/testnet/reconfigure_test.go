@@ -172,9 +172,12 @@ func TestOldMembersOff(t *testing.T) {
 	rest.stop(rest.nodes...)
 }
 
+// observed are the networks of four members and two observers.
+var observed = []string{"reconfigure.toml", "reconfigure-comet.toml"}
+
 // TestWipedDisk loses the disk of a member. It comes back as an observer, and is a member again, under a new id, by a reconfiguration.
 func TestWipedDisk(t *testing.T) {
-	for _, manifest := range []string{"reconfigure.toml", "reconfigure-comet.toml"} {
+	for _, manifest := range observed {
 		t.Run(manifest, func(t *testing.T) { wipeDisk(t, manifest) })
 	}
 }
@@ -209,7 +212,13 @@ func wipeDisk(t *testing.T, manifest string) {
 
 // TestSeveralAdministrators gathers the signatures offline: neither one of them alone nor a stranger's will do.
 func TestSeveralAdministrators(t *testing.T) {
-	c := newCluster(t, "raft4.toml")
+	for _, manifest := range four {
+		t.Run(manifest, func(t *testing.T) { gatherSignatures(t, manifest) })
+	}
+}
+
+func gatherSignatures(t *testing.T, manifest string) {
+	c := newCluster(t, manifest)
 	c.start(c.nodes...)
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
