@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,11 +13,7 @@ import (
 // TestRejoin stops a member and an observer until everybody else has trimmed what comes next for them, while clients write. Started again, both go on by themselves
 // from a snapshot, and come to the same head. The member is still one: it votes, and the network bears the loss of another one.
 func TestRejoin(t *testing.T) {
-	c := newCluster(t, "rejoin.toml")
-	c.env = []string{
-		"LEDGERD_SNAPSHOT_EVERY=200", "LEDGERD_SNAPSHOT_KEEP=2", "LEDGERD_LOG_RETAIN=500",
-		"LEDGERD_LEDGER_FLUSH_INTERVAL=1s", "LEDGERD_LEDGER_RESTART_DEBT=100ms", "LEDGERD_BATCHER_MAX_TRANSACTIONS=1",
-	}
+	c := newRejoining(t, "raft")
 	away, observer := c.nodes[3], c.nodes[4]
 	staying := *c
 	staying.nodes = c.nodes[:3]
@@ -84,4 +81,45 @@ func positions(t *testing.T, n *node, status any, good func() bool) error {
 		return fmt.Errorf("node %d: %+v", n.index, status)
 	}
 	return nil
+}
+
+// newRejoining makes the network of rejoin.toml, whose nodes make snapshots and trim all the time.
+func newRejoining(t *testing.T, engine string) *cluster {
+	t.Helper()
+	c := newCluster(t, "rejoin.toml", "--engine", engine)
+	c.env = []string{
+		"LEDGERD_SNAPSHOT_EVERY=200", "LEDGERD_SNAPSHOT_KEEP=2", "LEDGERD_LOG_RETAIN=500",
+		"LEDGERD_LEDGER_FLUSH_INTERVAL=1s", "LEDGERD_LEDGER_RESTART_DEBT=100ms", "LEDGERD_BATCHER_MAX_TRANSACTIONS=1",
+	}
+	return c
+}
+
+// TestRejoinComet is the same for an observer of validators: the blocks that prove what it lacks are gone, and a quorum confirms the snapshot.
+func TestRejoinComet(t *testing.T) {
+	if os.Getenv("LEDGERD_TESTNET_ROUNDS") == "" {
+		t.Skip("takes half a minute for some thousand blocks: played where LEDGERD_TESTNET_ROUNDS is set, as in .ci/long")
+	}
+	c := newRejoining(t, "comet")
+	observer := c.nodes[4]
+	staying := *c
+	staying.nodes = c.nodes[:4]
+	c.start(c.nodes...)
+	b := newBook(c)
+	stop := b.load()
+	eventually(t, "the log has begun", func() error { return held(t, observer, 20) })
+	c.stop(observer)
+	eventually(t, "everybody has trimmed", func() error {
+		for _, n := range staying.nodes {
+			if err := trimmed(t, n, 300); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.start(observer)
+	eventually(t, "it goes on from a snapshot", func() error { return trimmed(t, observer, 300) })
+	require.NoError(t, stop())
+	b.verify()
+	c.inEpoch(1, "observes", observer)
+	c.stop(c.nodes...)
 }
