@@ -47,10 +47,11 @@ type app struct {
 
 // Bounds.
 const (
-	maxClockAhead    = 15 * time.Second // of a proposer, before this node
-	maxProposalBytes = consensus.MaxRecordBytes + 64<<10
-	proposalOverhead = 4 << 10 // for the head and the Base
-	retainEvery      = 64      // heights between two looks at what the trim point lets go
+	maxClockAhead    = 15 * time.Second                  // of a proposer, before this node
+	maxProposalBytes = consensus.MaxRecordBytes + 64<<10 // of a block's transactions, as CometBFT counts them
+	maxBarrierBytes  = 16 << 10                          // of these, for barriers
+	proposalOverhead = 4<<10 + maxBarrierBytes           // of these, for the head, the Base, and barriers
+	retainEvery      = 64                                // heights between two looks at what the trim point lets go
 )
 
 // Info implements abci.Application.
@@ -88,17 +89,21 @@ func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	return &abci.ResponsePrepareProposal{Txs: out}, nil
 }
 
-// choose returns those of the transactions that a block can hold, and the keys of those that none can.
+// choose returns those of the transactions that a block can hold, and the keys of those that none can. CometBFT panics if a proposal is larger than it may be, so that
+// no transaction goes in uncounted. room is for records; one may be larger, the first.
 func (a *app) choose(h head, txs [][]byte, room int64) (good [][]byte, bad []types.TxKey, err error) {
 	var items []consensus.Item
 	var of [][]byte // their transactions
+	barrierRoom := int64(maxBarrierBytes)
 	for _, tx := range txs {
 		t, err := decodeTransaction(tx)
 		switch {
 		case err != nil, t.barrier == nil && consensus.IsBase(t.record):
 			bad = append(bad, types.Tx(tx).Key())
 		case t.barrier != nil:
-			good = append(good, tx)
+			if barrierRoom -= sizeOf(tx); barrierRoom >= 0 {
+				good = append(good, tx)
+			}
 		default:
 			items, of = append(items, consensus.Item{UnixMilli: h.unixMilli, Record: t.record}), append(of, tx)
 		}
@@ -117,18 +122,22 @@ func (a *app) choose(h head, txs [][]byte, room int64) (good [][]byte, bad []typ
 	if err != nil {
 		return nil, nil, err
 	}
+	barriers := len(good)
 	for i, v := range verdicts {
 		if v.Kind != consensus.Data {
 			bad = append(bad, types.Tx(of[i]).Key())
 			continue
 		}
-		if room -= types.ComputeProtoSizeForTxs([]types.Tx{of[i]}); room < 0 && len(good) > 0 {
+		if room -= sizeOf(of[i]); room < 0 && len(good) > barriers {
 			break
 		}
 		good = append(good, of[i])
 	}
 	return good, bad, nil
 }
+
+// sizeOf is what transactions take of a block, in bytes, as CometBFT counts.
+func sizeOf(txs ...[]byte) int64 { return types.ComputeProtoSizeForTxs(types.ToTxs(txs)) }
 
 // ProcessProposal implements abci.Application. Its verdict is a function of the block and the log before it, but for the clock, which is bounded from above
 // only: a block that validators are locked on is judged again later, and must not become bad meanwhile, or they would halt the chain.
@@ -142,6 +151,9 @@ func (a *app) ProcessProposal(_ context.Context, req *abci.RequestProcessProposa
 
 // judge returns what is wrong with a proposed block.
 func (a *app) judge(txs [][]byte) error {
+	if size := sizeOf(txs...); size > maxProposalBytes {
+		return fmt.Errorf("%w: %d bytes of transactions, more than %d", consensus.ErrTooLarge, size, maxProposalBytes)
+	}
 	b, err := decodeBlock(txs)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package comet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -246,7 +247,9 @@ func (v *liar) floodOf(n uint64) [][]byte {
 	payload := make([]byte, 4<<10)
 	unasked := encodeRecord(consensus.Record{App: "flood", ID: consensus.RecordID{Session: 99, Seq: n}, Payload: payload})
 	if n%100 != 0 {
-		return [][]byte{unasked, encodeRecord(unsignedSeal()), nonce{byte(n)}.encode()}
+		var barrier nonce
+		binary.BigEndian.PutUint64(barrier[:], n)
+		return [][]byte{unasked, encodeRecord(unsignedSeal()), barrier.encode()}
 	}
 	switch n / 100 % 4 {
 	case 0:

@@ -32,7 +32,7 @@ type Options struct {
 	Now func() time.Time
 
 	MaxQueueBytes   int           // of own appends that are not answered; more wait. Default 64 MiB, not less than one record
-	MaxForeignBytes int           // of appends that wait here for another member, for each of them; more are refused and come again. Default 16 MiB
+	MaxForeignBytes int           // of memory for appends that wait here for another member, for each of them; more are refused and come again. Default 16 MiB
 	PrepareTimeout  time.Duration // after which what was prepared for an epoch that has not come is taken down. Default 2 min
 
 	Metrics *Metrics // nil: none

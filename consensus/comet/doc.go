@@ -55,11 +55,12 @@
 //  4. ProcessProposal is a pure function of the block and the log before it, but for the wall clock, which bounds the head's from above only (15 s, or the log's
 //     own clock if that is later). So a block that members are locked on cannot become bad later.
 //  5. A block that honest members vote for holds a head, the Base if and only if the segment has none yet, and records that each become an entry, in their order;
-//     so its digests follow from it alone. Void records, duplicates, and whatever lies behind a Seal keep a block from being voted for.
+//     so its digests follow from it alone. Void records, duplicates, whatever lies behind a Seal, and more bytes than one record of the largest size needs keep a
+//     block from being voted for.
 //  6. A block that was committed and does not continue this node's log means that this node has diverged: it stops (ErrDiverged).
 //  7. Nobody but the epoch's other members gets a connection; CometBFT knows them by their node keys. Peers are not exchanged.
-//  8. What a member sends to be ordered takes room of its own (MaxForeignBytes): a flood crowds out nobody else. What no honest member sends ends the
-//     connection, for that time.
+//  8. What a member sends to be ordered takes room of its own (MaxForeignBytes), and a few barriers: a flood crowds out nobody else, and no proposer makes
+//     a block of it that CometBFT would not bear. What no honest member sends ends the connection, for that time.
 //  9. If CometBFT's consensus ends by itself, which it does at a panic while the rest of it lives on, the loglet stops with ErrEngineFailed.
 //
 // # Transactions

@@ -132,6 +132,11 @@ func TestProposals(t *testing.T) {
 		return append([][]byte{h.encode()}, txs...)
 	}
 	fresh := func(n uint64) []byte { return encodeRecord(record(1000 + n)) }
+	large := func(n uint64, bytes int) []byte {
+		r := record(n)
+		r.Payload = make([]byte, bytes)
+		return encodeRecord(r)
+	}
 	unsigned := consensus.Seal{Request: consensus.Request{Epoch: 2, NotAfter: 100, Spec: consensus.Spec{Engine: Name}}}.Record()
 	for name, tt := range map[string]struct {
 		txs [][]byte
@@ -155,6 +160,8 @@ func TestProposals(t *testing.T) {
 		"a record without an id":     {with(nil, encodeRecord(consensus.Record{App: "test"})), false},
 		"a claim that nobody made":   {with(nil, encodeRecord(consensus.Record{App: consensus.AppLog, ID: consensus.RecordID{Session: 9}, Payload: []byte{3, 1}})), false},
 		"a transaction of two heads": {with(nil, good.encode()), false},
+		"as much as one may hold":    {with(nil, large(2000, maxProposalBytes/2), large(2001, maxProposalBytes/2-200)), true},
+		"more than one may hold":     {with(nil, large(2000, maxProposalBytes/2), large(2001, maxProposalBytes/2)), false},
 	} {
 		require.Equal(t, tt.ok, l.app.judge(tt.txs) == nil, name)
 	}
@@ -263,6 +270,22 @@ func TestProposerIsHonest(t *testing.T) {
 	few, _, err := l.app.choose(h, [][]byte{encodeRecord(record(100)), encodeRecord(record(101))}, 10)
 	require.NoError(t, err)
 	require.Len(t, few, 1, "no more than there is room for, but one at least")
+
+	// The most that can be in a block: the largest record, behind more barriers than there is room for.
+	largest := consensus.Record{App: "test", ID: record(102).ID}
+	largest.Payload = make([]byte, consensus.MaxRecordBytes-largest.Size())
+	require.NoError(t, largest.Validate())
+	pool = [][]byte{encodeRecord(largest)}
+	for i := range uint64(10_000) {
+		pool = append(pool, barrier(i))
+	}
+	chosen, bad, err = l.app.choose(h, append(pool, encodeRecord(record(103))), maxProposalBytes-proposalOverhead)
+	require.NoError(t, err)
+	require.Empty(t, bad)
+	require.Contains(t, chosen, pool[0])
+	full := append([][]byte{h.encode(), encodeRecord(consensus.BaseRecord(l.replica.Segment()))}, chosen...)
+	require.LessOrEqual(t, sizeOf(full...), int64(maxProposalBytes))
+	require.NoError(t, l.app.judge(append([][]byte{h.encode()}, chosen...)))
 }
 
 // TestEngineFailure: when CometBFT's consensus ends by itself, the loglet says so, and who waits is told.

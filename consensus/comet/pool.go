@@ -16,7 +16,7 @@ import (
 //
 // It is what CometBFT takes for its mempool, and wakes an idle chain: TxsAvailable fires when there is something and no proposal is under way.
 type pool struct {
-	maxForeign int           // bytes of each other member
+	maxForeign int           // what those of each other member may cost, in bytes (costOf)
 	ttl        time.Duration // of what another member sent, after it was last seen
 
 	mu struct {
@@ -24,7 +24,8 @@ type pool struct {
 		order    list.List // of *pooled, oldest first
 		byKey    map[types.TxKey]*list.Element
 		bytes    int64
-		foreign  map[p2p.ID]int // bytes
+		foreign  map[p2p.ID]int // what those of each other member cost
+		barriers map[p2p.ID]int // how many of those are barriers
 		own      []*pooled      // by number; holds those that were removed, too, until they are a half
 		removed  int            // of own
 		numbers  uint64
@@ -49,7 +50,7 @@ type pooled struct {
 
 func newPool(maxForeign int, ttl time.Duration) *pool {
 	p := &pool{maxForeign: maxForeign, ttl: ttl, available: make(chan struct{}, 1)}
-	p.mu.byKey, p.mu.foreign = map[types.TxKey]*list.Element{}, map[p2p.ID]int{}
+	p.mu.byKey, p.mu.foreign, p.mu.barriers = map[types.TxKey]*list.Element{}, map[p2p.ID]int{}, map[p2p.ID]int{}
 	return p
 }
 
@@ -78,6 +79,18 @@ func (p *pool) addOwn(tx []byte, now time.Time) types.TxKey {
 	return key
 }
 
+const (
+	// pooledOverhead is about what the pool needs for a transaction, beside its bytes. Without it many small ones of one member would take many times its bound.
+	pooledOverhead = 256
+	// maxForeignBarriers of each other member wait here. An honest one has one under way; this node may not have seen the block of some that it had before.
+	maxForeignBarriers = 16
+)
+
+// costOf is what a transaction takes of its member's bound, in bytes.
+func costOf(tx []byte) int { return len(tx) + pooledOverhead }
+
+func isBarrier(tx []byte) bool { return len(tx) > 0 && tx[0] == kindBarrier }
+
 // addForeign adds what another member has sent, if there is room for it.
 func (p *pool) addForeign(tx []byte, from p2p.ID, now time.Time) {
 	p.mu.Lock()
@@ -90,14 +103,21 @@ func (p *pool) addForeign(tx []byte, from p2p.ID, now time.Time) {
 	if p.mu.closed {
 		return
 	}
-	if p.mu.foreign[from]+len(tx) > p.maxForeign {
+	if !p.roomFor(tx, from) {
 		p.expire(now)
-		if p.mu.foreign[from]+len(tx) > p.maxForeign {
+		if !p.roomFor(tx, from) {
 			return
 		}
 	}
-	p.mu.foreign[from] += len(tx)
+	p.mu.foreign[from] += costOf(tx)
+	if isBarrier(tx) {
+		p.mu.barriers[from]++
+	}
 	p.insert(&pooled{tx: tx, key: key, from: from, seen: now})
+}
+
+func (p *pool) roomFor(tx []byte, from p2p.ID) bool {
+	return p.mu.foreign[from]+costOf(tx) <= p.maxForeign && (!isBarrier(tx) || p.mu.barriers[from] < maxForeignBarriers)
 }
 
 func (p *pool) insert(t *pooled) {
@@ -153,8 +173,13 @@ func (p *pool) drop(e *list.Element) {
 	p.mu.bytes -= int64(len(t.tx))
 	t.gone = true
 	if t.from != "" {
-		if p.mu.foreign[t.from] -= len(t.tx); p.mu.foreign[t.from] == 0 {
+		if p.mu.foreign[t.from] -= costOf(t.tx); p.mu.foreign[t.from] == 0 {
 			delete(p.mu.foreign, t.from)
+		}
+		if isBarrier(t.tx) {
+			if p.mu.barriers[t.from]--; p.mu.barriers[t.from] == 0 {
+				delete(p.mu.barriers, t.from)
+			}
 		}
 		return
 	}
