@@ -121,20 +121,60 @@ func (l smallBuffers) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// smallReader dials websockets whose receive buffer has so many bytes.
+type smallReader int
+
+func (size smallReader) dial(address string) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{NetDial: func(network, address string) (net.Conn, error) {
+		c, err := net.Dial(network, address)
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(int(size))
+		}
+		return c, err
+	}}
+	conn, _, err := dialer.Dial("ws://"+address, nil)
+	return conn, err
+}
+
+// TestReasonReachesATalker: a client that goes on sending is told why its connection ends, though there is more to read before the reason than it has room
+// for, and announcements go on. A connection that is closed under what the client sends is reset, and what is on its way to it is lost.
+func TestReasonReachesATalker(t *testing.T) {
+	n := startNode(t, Options{})
+	conn, err := smallReader(16 << 10).dial(n.address)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.WriteMessage(websocket.TextMessage, []byte(`{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}`)))
+	_, _, err = conn.ReadMessage()
+	require.NoError(t, err)
+	const backlog = 80
+	for nonce := range uint64(backlog) {
+		n.mine(alice.transfer(nonce))
+	}
+	talk := func() error {
+		return conn.WriteMessage(websocket.TextMessage, []byte(`{"jsonrpc":"2.0","method":"eth_chainId"}`)) // a notification has no answer
+	}
+	n.server.sockets.mu.Lock()
+	for _, sock := range n.server.sockets.mu.open {
+		go n.server.sockets.end(sock, websocket.CloseTryAgainLater, "slow consumer")
+	}
+	n.server.sockets.mu.Unlock()
+	for said := 0; said < 5000 && talk() == nil; said++ {
+	}
+	n.mine(alice.transfer(backlog)) // an announcement that cannot be written any more does not close the connection
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	for err == nil {
+		_, _, err = conn.ReadMessage()
+	}
+	require.True(t, websocket.IsCloseError(err, websocket.CloseTryAgainLater), "%v", err)
+}
+
 // TestSlowConsumer: a client that stops reading holds up nobody, is cut off with code 1013 and counted, and what it got before that
 // has no gap (invariant 2).
 func TestSlowConsumer(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	n := startNodeOn(t, smallBuffers{inner}, Options{MaxQueueBytes: 20_000})
-	dialer := websocket.Dialer{NetDial: func(network, address string) (net.Conn, error) {
-		c, err := net.Dial(network, address)
-		if err == nil {
-			err = c.(*net.TCPConn).SetReadBuffer(4096)
-		}
-		return c, err
-	}}
-	slow, _, err := dialer.Dial("ws://"+n.address, nil)
+	slow, err := smallReader(4096).dial(n.address)
 	require.NoError(t, err)
 	defer slow.Close()
 	require.NoError(t, slow.WriteMessage(websocket.TextMessage, []byte(`{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}`)))

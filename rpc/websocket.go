@@ -21,7 +21,9 @@ import (
 const (
 	pingInterval = 20 * time.Second
 	readTimeout  = 60 * time.Second
-	closeTimeout = 5 * time.Second // to get a control message out while a long message is being written
+	closeTimeout = 5 * time.Second        // to get a control message out while a long message is being written
+	slowLinger   = 5 * time.Second        // for a peer that was told why to come to it and to hang up: a slow one has much to read before
+	stopLinger   = 500 * time.Millisecond // the same, when the node stops
 )
 
 // sockets are the open websockets. go-ethereum's own websocket handler would do but for three things that it keeps to
@@ -118,7 +120,7 @@ func (ss *sockets) end(sock *socket, code int, reason string) {
 	ss.running.Add(1)
 	go func() {
 		defer ss.running.Done()
-		sock.end(code, reason)
+		sock.end(code, reason, slowLinger)
 	}()
 }
 
@@ -129,7 +131,7 @@ func (ss *sockets) close() (told <-chan struct{}) {
 	ss.mu.closed = true
 	var telling sync.WaitGroup
 	for _, sock := range ss.mu.open {
-		telling.Go(func() { sock.end(websocket.CloseGoingAway, "the node is stopping") })
+		telling.Go(func() { sock.end(websocket.CloseGoingAway, "the node is stopping", stopLinger) })
 	}
 	done := make(chan struct{})
 	ss.running.Go(func() {
@@ -149,8 +151,9 @@ type socket struct {
 	id            string // also what gethrpc.PeerInfo gives as its address
 	subscriptions atomic.Int64
 
-	message []byte // what is left of the message that Read is in
-	broken  bool   // the last message was not JSON
+	ending  atomic.Bool // the peer is being told why: what it still says is not heard
+	message []byte      // what is left of the message that Read is in
+	broken  bool        // the last message was not JSON
 
 	open context.Context // ends when the connection does; of the socket, not of a request
 	gone context.CancelFunc
@@ -169,14 +172,10 @@ func (s *socket) Read(p []byte) (int, error) {
 		if s.broken {
 			return 0, io.EOF
 		}
-		kind, message, err := s.conn.ReadMessage()
+		message, err := s.next()
 		if err != nil {
 			s.gone()
 			return 0, err
-		}
-		s.conn.SetReadDeadline(time.Now().Add(readTimeout))
-		if kind != websocket.TextMessage && kind != websocket.BinaryMessage {
-			return 0, nil
 		}
 		if !json.Valid(message) {
 			// "]" makes the codec answer with a parse error and close.
@@ -189,11 +188,27 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// next reads a message. What comes when the peer has been told that this is the end is passed over.
+func (s *socket) next() ([]byte, error) {
+	for {
+		kind, message, err := s.conn.ReadMessage()
+		if err != nil {
+			return nil, err
+		}
+		s.conn.SetReadDeadline(time.Now().Add(readTimeout))
+		if !s.ending.Load() && (kind == websocket.TextMessage || kind == websocket.BinaryMessage) {
+			return message, nil
+		}
+	}
+}
+
 func (s *socket) Write(p []byte) (int, error) {
 	message := bytes.TrimSuffix(limitResponse(p, s.limit), []byte("\n"))
 	if err := s.conn.WriteMessage(websocket.TextMessage, message); err != nil {
-		// After a timeout half a message may be on the wire: nothing can follow.
-		s.Close()
+		if !errors.Is(err, websocket.ErrCloseSent) { // then end closes
+			// After a timeout half a message may be on the wire: nothing can follow.
+			s.Close()
+		}
 		return 0, err
 	}
 	return len(p), nil
@@ -201,10 +216,21 @@ func (s *socket) Write(p []byte) (int, error) {
 
 func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDeadline(t) }
 
-// end tells the peer why, if it still listens, and closes.
-func (s *socket) end(code int, reason string) {
-	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
-	s.Close()
+// end tells the peer why, if it still listens, lets it hang up, and closes. To close a connection while the peer still sends would reset it, and what it has
+// not read yet, this reason for instance, would be lost. Read goes on meanwhile, and sees the peer go.
+func (s *socket) end(code int, reason string, linger time.Duration) {
+	defer s.Close()
+	s.ending.Store(true)
+	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+		return
+	}
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case <-s.open.Done():
+	case <-timer.C:
+	}
 }
 
 // Close is the codec's too. It may be called more than once.
@@ -221,7 +247,7 @@ func (s *socket) ping() {
 		case <-tick.C:
 			err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(closeTimeout))
 			var busy net.Error
-			if err != nil && !(errors.As(err, &busy) && busy.Timeout()) { // a timeout: a long message is being written
+			if err != nil && !errors.Is(err, websocket.ErrCloseSent) && !(errors.As(err, &busy) && busy.Timeout()) { // a timeout: a long message is being written
 				s.Close()
 			}
 		case <-s.open.Done():
