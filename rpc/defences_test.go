@@ -314,7 +314,7 @@ func TestHeavyRequestsLeaveRoom(t *testing.T) {
 			ended <- heavy.CallContext(context.Background(), new(json.RawMessage), "eth_call", object{"to": emitter, "input": "0x00"}, "latest")
 		}()
 	}
-	eventually(t, "the pool is full", func() bool { return len(n.server.heavy) == 2 })
+	eventually(t, "the pool is full", func() bool { taken, waiting := n.server.heavy.state(); return taken == 2 && waiting == cap(ended)-2 })
 	light := n.dial(t, "http")
 	for range 20 {
 		call(t, light, "eth_blockNumber")
@@ -325,7 +325,7 @@ func TestHeavyRequestsLeaveRoom(t *testing.T) {
 	for range cap(ended) {
 		require.Error(t, receive(t, ended))
 	}
-	eventually(t, "who has gone does not use it", func() bool { return len(n.server.heavy) == 0 })
+	eventually(t, "who has gone does not use it", func() bool { taken, waiting := n.server.heavy.state(); return taken+waiting == 0 })
 }
 
 // contextOf is the context of a request that came from an address.

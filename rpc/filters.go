@@ -132,16 +132,26 @@ type filter struct {
 
 // clientOf names who makes a request, as far as that decides what share of a limit it has.
 func clientOf(ctx context.Context) string {
-	remote, _, _ := strings.Cut(gethrpc.PeerInfoFromContext(ctx).RemoteAddr, "#") // a websocket's id follows
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return remote
+	remote := remoteOf(ctx)
+	if at, err := netip.ParseAddrPort(remote); err == nil {
+		return clientAt(at.Addr())
 	}
-	address := at.Addr().Unmap()
+	return remote
+}
+
+// remoteOf is the address that a request came from, "" if it came from this process.
+func remoteOf(ctx context.Context) string {
+	remote, _, _ := strings.Cut(gethrpc.PeerInfoFromContext(ctx).RemoteAddr, "#") // a websocket's id follows
+	return remote
+}
+
+// clientAt is an IPv4 address, or the network of an IPv6 one: who has an address has its network.
+func clientAt(address netip.Addr) string {
+	address = address.Unmap()
 	if address.Is4() {
 		return address.String()
 	}
-	network, _ := address.WithZone("").Prefix(64) // who has an address has its network
+	network, _ := address.WithZone("").Prefix(64)
 	return network.String()
 }
 

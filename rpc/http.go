@@ -3,6 +3,7 @@ package rpc
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -131,16 +132,25 @@ func (s *Server) checkOrigin(r *http.Request) bool {
 	return allowed
 }
 
-// limitListener closes what comes above a number of open connections: a definite answer, where a full backlog would be
-// silence.
+// limitListener closes what comes above a number of open connections, of all clients or of one: a definite answer, where a full backlog would be
+// silence. Clients on this machine have no limit of their own: a proxy, which is many, is one of them, and who is on the machine could do worse.
 type limitListener struct {
 	net.Listener
-	free    chan struct{}
+	limit   int
+	client  int // 0: no limit
 	metrics *metrics
+
+	mu struct {
+		sync.Mutex
+		open    int
+		clients map[string]int // of open, without those on this machine; no zeros
+	}
 }
 
-func newLimitListener(l net.Listener, limit int, m *metrics) *limitListener {
-	return &limitListener{Listener: l, free: make(chan struct{}, limit), metrics: m}
+func newLimitListener(l net.Listener, limit, client int, m *metrics) *limitListener {
+	ll := &limitListener{Listener: l, limit: limit, client: client, metrics: m}
+	ll.mu.clients = make(map[string]int)
+	return ll
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
@@ -149,27 +159,59 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case l.free <- struct{}{}:
+		client, full := l.enter(c.RemoteAddr())
+		if full == "" {
 			l.metrics.connections.Inc()
-			return &limitedConn{Conn: c, l: l}, nil
-		default:
-			l.metrics.refused.WithLabelValues("connections").Inc()
-			c.Close()
+			return &limitedConn{Conn: c, l: l, client: client}, nil
 		}
+		l.metrics.refused.WithLabelValues(full).Inc()
+		c.Close()
+	}
+}
+
+// enter counts a connection in, or says which limit is reached. client is "" if it has none of its own.
+func (l *limitListener) enter(remote net.Addr) (client, full string) {
+	if at, err := netip.ParseAddrPort(remote.String()); err == nil && !at.Addr().Unmap().IsLoopback() {
+		client = clientAt(at.Addr())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.mu.open >= l.limit:
+		return client, "connections"
+	case client != "" && l.client > 0 && l.mu.clients[client] >= l.client:
+		return client, "client connections"
+	}
+	l.mu.open++
+	if client != "" {
+		l.mu.clients[client]++
+	}
+	return client, ""
+}
+
+func (l *limitListener) leave(client string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.open--
+	if client == "" {
+		return
+	}
+	if l.mu.clients[client]--; l.mu.clients[client] == 0 {
+		delete(l.mu.clients, client)
 	}
 }
 
 type limitedConn struct {
 	net.Conn
-	l    *limitListener
-	once sync.Once
+	l      *limitListener
+	client string
+	once   sync.Once
 }
 
 func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
-		<-c.l.free
+		c.l.leave(c.client)
 		c.l.metrics.connections.Dec()
 	})
 	return err

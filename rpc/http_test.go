@@ -9,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -214,6 +216,73 @@ func TestConnectionLimit(t *testing.T) {
 	require.False(t, ok)
 	open[0].Close()
 	eventually(t, "there is room again", func() bool { _, ok := answers(); return ok })
+}
+
+// comers is a listener to which connections come from the addresses that are sent.
+type comers chan string
+
+type comer struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c comer) RemoteAddr() net.Addr { return c.from }
+
+func (c comers) Accept() (net.Conn, error) {
+	from, ok := <-c
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	conn, _ := net.Pipe()
+	return comer{conn, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))}, nil
+}
+
+func (comers) Close() error   { return nil }
+func (comers) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestClientConnectionLimit: no client takes all connections, but those on this machine, of which a proxy may be one.
+func TestClientConnectionLimit(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		limit int
+		come  []string
+		taken []bool
+	}{
+		{"an address", 2, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.2:1"}, []bool{true, true, false, true}},
+		{"an IPv6 network", 2, []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "[2001:db8:0:1::1]:1"}, []bool{true, true, false, true}},
+		{"of both kinds", 1, []string{"192.0.2.1:1", "[::ffff:192.0.2.1]:1"}, []bool{true, false}},
+		{"this machine", 1, []string{"127.0.0.1:1", "127.0.0.1:2", "[::1]:1", "[::1]:2", "[::ffff:127.0.0.1]:1"}, []bool{true, true, true, true, true}},
+		{"all together", 2, []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5", "192.0.2.1:1"}, []bool{true, true, true, true, true, false}},
+		{"no limit", 0, []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"}, []bool{true, true, true}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m, err := newMetrics(prometheus.NewRegistry())
+			require.NoError(t, err)
+			come := make(comers, len(tc.come))
+			l := newLimitListener(come, 5, tc.limit, m)
+			var open []net.Conn
+			for i, from := range tc.come {
+				come <- from
+				if !tc.taken[i] {
+					continue // closed, and the next one looked at
+				}
+				c, err := l.Accept()
+				require.NoError(t, err)
+				require.Equal(t, netip.MustParseAddrPort(from).Port(), c.RemoteAddr().(*net.TCPAddr).AddrPort().Port())
+				open = append(open, c)
+			}
+			close(come)
+			_, err = l.Accept()
+			require.ErrorIs(t, err, net.ErrClosed, "none is left")
+			for _, c := range open {
+				c.Close()
+				c.Close() // counts once
+			}
+			require.Zero(t, l.mu.open)
+			require.Empty(t, l.mu.clients)
+			require.Zero(t, valueOf(m.connections))
+		})
+	}
 }
 
 // TestStop: Serve ends though clients hold connections; subscribers learn why, and a request that waits gets an answer.

@@ -54,6 +54,7 @@ type Options struct {
 	Feed feed.Options
 
 	MaxConnections    int           // open at a time; more are closed when they come. Default 2000
+	MaxClientConns    int           // of those, of one client (as for MaxClientFilters) that is not on this machine. 0: no limit
 	MaxSubscriptions  int           // per websocket. Default 100
 	MaxSubscribers    int           // subscriptions of all websockets. Default 10,000
 	MaxFilters        int           // of eth_newFilter and the like, in all. Default 4096
@@ -65,6 +66,8 @@ type Options struct {
 	MaxResponseBytes  int           // of the answer to one request: more than MaxTraceBytes. Default 80 MiB
 	MaxQueueBytes     int           // of undelivered announcements, per subscription. Default 4 MiB
 	MaxHeavy          int           // executions, traces, proofs and log searches at a time. Default 2 per CPU
+	MaxHeavyQueue     int           // of those, how many more may wait. Default 4096
+	MaxClientHeavy    int           // of these, of one client. Default 1024
 	ReadTimeout       time.Duration // for a whole request. Default 10 s
 	WriteTimeout      time.Duration // from the end of the request's header to the end of the answer. Default 90 s
 	IdleTimeout       time.Duration // between requests of one connection. Default 2 min
@@ -105,6 +108,8 @@ func (o *Options) EnsureDefaults() {
 	defaultTo(&o.MaxResponseBytes, 80<<20)
 	defaultTo(&o.MaxQueueBytes, 4<<20)
 	defaultTo(&o.MaxHeavy, 2*runtime.GOMAXPROCS(0))
+	defaultTo(&o.MaxHeavyQueue, 4096)
+	defaultTo(&o.MaxClientHeavy, 1024)
 	defaultTo(&o.ReadTimeout, 10*time.Second)
 	defaultTo(&o.WriteTimeout, 90*time.Second)
 	defaultTo(&o.IdleTimeout, 2*time.Minute)
@@ -155,7 +160,7 @@ func (o *Options) Validate() error {
 		}
 	}
 	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
-		o.MaxMessageBytes, o.MaxBatchItems, o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries,
+		o.MaxMessageBytes, o.MaxBatchItems, o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxHeavyQueue, o.MaxClientHeavy, o.MaxClientConns, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries,
 		o.MaxLogReadBytes, o.MaxTraceBytes, o.MaxTraces} {
 		if n < 0 {
 			errs = append(errs, errors.New("a limit is negative"))
@@ -187,41 +192,26 @@ type node struct {
 	hub     *hub
 	sockets *sockets
 	filters *filterTable
-	heavy   chan struct{} // a token for each heavy request that runs
+	heavy   *heavyPool
 	metrics *metrics
 	started uint64 // head when the server was made, for eth_syncing
 }
 
-// acquire waits for leave to do something heavy and returns what gives it back. It keeps a flood of executions from
-// starving the applying of blocks and the cheap requests.
-func (n *node) acquire(ctx context.Context) (release func(), err error) {
-	timer := time.NewTimer(n.opts.CallTimeout)
-	defer timer.Stop()
-	select {
-	case n.heavy <- struct{}{}:
-		return func() { <-n.heavy }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
-		return nil, limitExceeded("the node is busy: %d calls and searches are running, none ended in %v", cap(n.heavy), n.opts.CallTimeout)
-	}
-}
-
-// acquireFor is acquire, with a context that also ends when the websocket that the request came by is closed: go-ethereum's server would let what
-// nobody waits for any more run to its end, and wait for it itself.
+// acquireFor waits for leave to do something heavy. It keeps a flood of executions from starving the applying of blocks and the cheap requests, and the
+// executions of one client those of another. The context also ends when the websocket that the request came by is closed: go-ethereum's server would let
+// what nobody waits for any more run to its end, and wait for it itself. release gives back what was taken.
 func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := func() bool { return true }
 	if sock := n.sockets.of(gethrpc.PeerInfoFromContext(ctx)); sock != nil {
 		stop = context.AfterFunc(sock.open, cancel)
 	}
-	free, err := n.acquire(ctx)
-	if err != nil {
+	if err := n.heavy.enter(ctx, clientOf(ctx), n.opts.CallTimeout); err != nil {
 		stop()
 		cancel()
 		return nil, nil, err
 	}
-	return ctx, func() { free(); stop(); cancel() }, nil
+	return ctx, func() { n.heavy.leave(); stop(); cancel() }, nil
 }
 
 // Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.
@@ -249,7 +239,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 		log:     log,
 		opts:    opts,
 		signer:  types.LatestSigner(backend.ChainConfig()),
-		heavy:   make(chan struct{}, opts.MaxHeavy),
+		heavy:   newHeavyPool(opts.MaxHeavy, opts.MaxHeavyQueue, opts.MaxClientHeavy),
 		metrics: m,
 		started: backend.CurrentHeader().Number.Uint64(),
 	}
@@ -345,7 +335,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		g.Go(func() error { return s.feed.Run(ctx) })
 	}
 	g.Go(func() error {
-		err := server.Serve(newLimitListener(l, s.opts.MaxConnections, s.metrics))
+		err := server.Serve(newLimitListener(l, s.opts.MaxConnections, s.opts.MaxClientConns, s.metrics))
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}
