@@ -60,6 +60,10 @@ type Backend interface {
 	Applied() consensus.LSN
 	Drain(ctx context.Context) error
 	TransactionStatus(hash common.Hash) ledger.TransactionStatus
+	// Fingerprint is the hash of the newest block that is from an LSN or an earlier one.
+	Fingerprint(lsn consensus.LSN) (consensus.Digest, error)
+	// Verify checks stored blocks. When ctx ends it returns ctx's error, and how far it has come. What is wrong with a block is a *ledger.BadBlockError.
+	Verify(ctx context.Context, q ledger.VerifyQuery) (ledger.Verified, error)
 }
 
 // Pool is the transaction pool of this node; *txpool.Pool has it. Methods may be called concurrently.

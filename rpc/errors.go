@@ -19,6 +19,7 @@ const (
 	codePruned        = 4444   // it was here, and this node has removed it
 	codeNotFound      = -32001 // EIP-1474: resource not found
 	codeLimitExceeded = -32005 // EIP-1474: the request passes a limit
+	codeDefault       = -32000 // of an error that has data and no code of its own
 	codeInvalidParams = -32602
 	codeInternal      = -32603
 

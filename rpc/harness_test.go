@@ -138,19 +138,20 @@ type fakeChain struct {
 	heads    event.FeedOf[ledger.HeadEvent]
 	pendings event.FeedOf[[]*types.Transaction]
 
-	mu       sync.Mutex
-	blocks   []*types.Block
-	numbers  map[common.Hash]uint64 // of blocks
-	receipts map[common.Hash]types.Receipts
-	touched  [][][]common.Address   // by block and transaction
-	included map[common.Hash]uint64 // block numbers of transactions
-	pool     map[common.Address]map[uint64]*types.Transaction
-	refuse   error            // what Add returns
-	nextFee  int64            // base fee of the next block
-	behind   logconsensus.LSN // entries that are ordered and not applied
-	indexing bool             // the index of accounts is being built
-	attempt  *Reconfiguration
-	searched func(block uint64) // called after each block of a search for logs; nil does nothing
+	mu                   sync.Mutex
+	blocks               []*types.Block
+	numbers              map[common.Hash]uint64 // of blocks
+	receipts             map[common.Hash]types.Receipts
+	touched              [][][]common.Address   // by block and transaction
+	included             map[common.Hash]uint64 // block numbers of transactions
+	pool                 map[common.Address]map[uint64]*types.Transaction
+	refuse               error            // what Add returns
+	nextFee              int64            // base fee of the next block
+	behind               logconsensus.LSN // entries that are ordered and not applied
+	indexing             bool             // the index of accounts is being built
+	badBlock, verifyUpTo uint64           // for Verify
+	attempt              *Reconfiguration
+	searched             func(block uint64) // called after each block of a search for logs; nil does nothing
 }
 
 func newFakeChain(tb testing.TB) *fakeChain {
@@ -355,6 +356,30 @@ func (c *fakeChain) TransactionStatus(hash common.Hash) ledger.TransactionStatus
 		return ledger.TransactionStatus{State: ledger.TransactionPending}
 	}
 	return ledger.TransactionStatus{}
+}
+
+func (c *fakeChain) Fingerprint(lsn logconsensus.LSN) (logconsensus.Digest, error) {
+	return logconsensus.Digest(c.BlockByNumber(uint64(lsn / 2)).Hash()), nil
+}
+
+// Verify finds all in order but for the block badBlock, and comes to block verifyUpTo before the time is up. 0: neither.
+func (c *fakeChain) Verify(ctx context.Context, q ledger.VerifyQuery) (v ledger.Verified, err error) {
+	for n := q.From; n <= q.To; n++ {
+		hash := c.BlockByNumber(n).Hash()
+		if c.verifyUpTo != 0 && n > c.verifyUpTo {
+			<-ctx.Done()
+			return v, ctx.Err()
+		}
+		if c.badBlock != 0 && n == c.badBlock {
+			return v, &ledger.BadBlockError{Number: n, Hash: hash, Err: logconsensus.ErrCorrupt}
+		}
+		v.Blocks++
+		v.Hash = hash
+		if q.Execute {
+			v.Executed++
+		}
+	}
+	return v, nil
 }
 
 // core.ChainContext, for the executor.
@@ -568,6 +593,37 @@ func (l fakeLog) Members(context.Context) []MemberStatus {
 	}
 }
 
+// fakeSnapshots keeps snapshots of a chain. making, if there is one, gets a value when one is begun, and lets it end with one.
+type fakeSnapshots struct {
+	chain  *fakeChain
+	making chan struct{}
+	mu     sync.Mutex
+	list   []Snapshot
+}
+
+func (s *fakeSnapshots) Make(ctx context.Context) (Snapshot, error) {
+	if s.making != nil {
+		s.making <- struct{}{}
+		select {
+		case <-s.making:
+		case <-ctx.Done():
+			return Snapshot{}, ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lsn := s.chain.Applied(); len(s.list) == 0 || s.list[0].LSN < lsn {
+		s.list = append([]Snapshot{{LSN: lsn, File: fmt.Sprintf("%020d-00.snapshot", lsn), Size: 4711, SHA256: logconsensus.Digest{7}}}, s.list...)
+	}
+	return s.list[0], nil
+}
+
+func (s *fakeSnapshots) List() []Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
+}
+
 // fakeKeys is a KeyStore.
 type fakeKeys []account
 
@@ -630,6 +686,9 @@ func startNodeOn(t *testing.T, l net.Listener, opts Options) *testNode {
 	chain := newFakeChain(t)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	if kept, ok := opts.Snapshots.(*fakeSnapshots); ok {
+		kept.chain = chain
 	}
 	server, err := New(chain, fakePool{chain}, fakeLog{chain}, opts)
 	require.NoError(t, err)

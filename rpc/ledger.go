@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -77,4 +78,57 @@ type ledgerParameters struct {
 func (api *ledgerAPI) Parameters() ledgerParameters {
 	p := api.backend.NextParameters()
 	return ledgerParameters{hexutil.Uint64(p.GasLimit), (*hexutil.Big)(p.BaseFee.ToBig()), p.Coinbase}
+}
+
+// ledgerVerification is the answer of ledger_verify.
+type ledgerVerification struct {
+	FromBlock    hexutil.Uint64 `json:"fromBlock"`
+	ToBlock      hexutil.Uint64 `json:"toBlock"`      // the last that was verified; before the one that was asked for if time was up: then ask on from the next
+	BlockHash    common.Hash    `json:"blockHash"`    // of toBlock, which stands for all that is before it
+	Transactions hexutil.Uint64 `json:"transactions"` // in all of them, like their receipts compared with the roots in the headers
+	LogEntries   hexutil.Uint64 `json:"logEntries"`   // blocks that were found to be made of the log's entries, by the digests of the log; of the others entries are trimmed
+	Executed     hexutil.Uint64 `json:"executed"`     // blocks that were executed again, to the same receipts; of the others the state before them is not kept
+	StateRoots   hexutil.Uint64 `json:"stateRoots"`   // blocks whose execution gave the same state root; of the others the trie before them is not kept
+}
+
+// badBlock is the data of the error of ledger_verify.
+type badBlock struct {
+	BlockNumber hexutil.Uint64 `json:"blockNumber"`
+	BlockHash   common.Hash    `json:"blockHash"` // by which the chain names it
+}
+
+// Verify reads a range of blocks from the disk and checks them: hashes, the roots of transactions and receipts, the digests of the log that they were made from, and,
+// unless execute is false, their execution. The range is not limited, but the time is, and toBlock says how far it has come. An error names the first
+// block that is wrong, also in its data.
+func (api *ledgerAPI) Verify(ctx context.Context, fromBlock, toBlock gethrpc.BlockNumber, execute *bool) (*ledgerVerification, error) {
+	from, to := api.number(fromBlock), api.number(toBlock)
+	switch {
+	case from > to:
+		return nil, errInvalidBlockRange
+	case to > api.backend.CurrentHeader().Number.Uint64():
+		return nil, errRangeIntoFuture
+	}
+	ctx, release, err := api.acquireFor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeoutCause(ctx, api.opts.TraceTimeout, errTraceTimeout)
+	defer cancel()
+	q := ledger.VerifyQuery{From: from, To: to, Execute: execute == nil || *execute}
+	if api.log != nil {
+		q.Log = api.log
+	}
+	v, err := api.backend.Verify(ctx, q)
+	var bad *ledger.BadBlockError
+	switch {
+	case errors.As(err, &bad):
+		return nil, &codedError{code: codeDefault, message: err.Error(), data: badBlock{hexutil.Uint64(bad.Number), bad.Hash}}
+	case err != nil && (v.Blocks == 0 || !errors.Is(context.Cause(ctx), errTraceTimeout)):
+		return nil, timedOut(ctx, err)
+	}
+	return &ledgerVerification{
+		FromBlock: hexutil.Uint64(from), ToBlock: hexutil.Uint64(from + v.Blocks - 1), BlockHash: v.Hash, Transactions: hexutil.Uint64(v.Transactions),
+		LogEntries: hexutil.Uint64(v.Entries), Executed: hexutil.Uint64(v.Executed), StateRoots: hexutil.Uint64(v.StateRoots),
+	}, nil
 }

@@ -83,7 +83,7 @@ func TestDiscover(t *testing.T) {
 
 // TestOwnNamespacesAreAsDescribed: the answers of the methods that no other specification has.
 func TestOwnNamespacesAreAsDescribed(t *testing.T) {
-	n := startNode(t, Options{Network: fakeNetwork(2)})
+	n := startNode(t, Options{Network: fakeNetwork(2), Snapshots: new(fakeSnapshots)})
 	tx := n.mine(alice.transfer(0)).Transactions()[0]
 	n.mine(alice.transfer(1))
 	own, c, recorded := n.ownSchemas(t), n.dial(t, "http"), newExchanges(n)
@@ -99,6 +99,11 @@ func TestOwnNamespacesAreAsDescribed(t *testing.T) {
 		{"ledger_permissions", []any{alice.address}},
 		{"ledger_permissions", []any{alice.address, "0x1"}},
 		{"ledger_parameters", nil},
+		{"ledger_snapshots", nil},
+		{"ledger_snapshot", nil},
+		{"ledger_snapshots", nil},
+		{"ledger_verify", []any{"earliest", "latest"}},
+		{"ledger_verify", []any{"0x1", "0x1", false}},
 		{"log_tail", nil},
 		{"log_tail", []any{"fast"}},
 		{"log_read", []any{3, "0x5"}},

@@ -32,6 +32,8 @@ type Options struct {
 	AllowUnprotected bool
 	// Network tells who this node is to the others, and which it is connected to. Nil: it has no others.
 	Network Network
+	// Snapshots makes and keeps snapshots of the node. Nil: it keeps none.
+	Snapshots Snapshots
 	// Ready says why the node should get no traffic now (/readyz answers 503 with the text), or nil. Nil: not while catching up.
 	Ready func(context.Context) error
 
@@ -193,6 +195,7 @@ type node struct {
 	sockets *sockets
 	filters *filterTable
 	heavy   *heavyPool
+	making  snapshotInMaking
 	metrics *metrics
 	started uint64 // head when the server was made, for eth_syncing
 }

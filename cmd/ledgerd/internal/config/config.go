@@ -16,6 +16,7 @@ import (
 type Config struct {
 	Node     Node
 	RPC      RPC
+	Feed     Feed
 	Peer     Peer
 	Metrics  Metrics
 	Log      Log
@@ -46,15 +47,32 @@ type RPC struct {
 	MaxBatchCalls    int
 	MaxBatchResponse ByteSize
 	MaxConnections   int
+	MaxClientConns   int // of these, of one client; 0 = unlimited
 	MaxSubscriptions int // per connection
 	MaxFilters       int
 	MaxClientFilters int
 
-	CallGas     uint64
-	CallTimeout time.Duration
-	LogTimeout  time.Duration
-	LogRange    uint64 // blocks; 0 = unlimited
-	LogResults  int
+	MaxHeavy       int // 0 = two for each processor
+	MaxHeavyQueue  int
+	MaxClientHeavy int
+
+	CallGas      uint64
+	CallTimeout  time.Duration
+	LogTimeout   time.Duration
+	LogRange     uint64 // blocks; 0 = unlimited
+	LogResults   int
+	TraceTimeout time.Duration
+	TraceMemory  ByteSize
+	TraceResults int
+}
+
+// Feed is the section of the resumable feed, which is served where the JSON-RPC is.
+type Feed struct {
+	MaxClients  int
+	MaxFilters  int // per subscription
+	MaxCriteria int // addresses and topics in all of them
+	MaxRequest  ByteSize
+	Heartbeat   time.Duration
 }
 
 // Peer is the section of the listener for the other nodes of the network.
@@ -145,14 +163,21 @@ func Default() *Config {
 			MaxBatchCalls:    1000,
 			MaxBatchResponse: 25 << 20,
 			MaxConnections:   2000,
+			MaxClientConns:   1000,
 			MaxSubscriptions: 100,
 			MaxFilters:       4096,
 			MaxClientFilters: 1024,
+			MaxHeavyQueue:    4096,
+			MaxClientHeavy:   1024,
 			CallGas:          50_000_000,
 			CallTimeout:      5 * time.Second,
 			LogTimeout:       5 * time.Second,
 			LogResults:       20_000,
+			TraceTimeout:     time.Minute,
+			TraceMemory:      64 << 20,
+			TraceResults:     10_000,
 		},
+		Feed:    Feed{MaxClients: 1000, MaxFilters: 32, MaxCriteria: 2000, MaxRequest: 256 << 10, Heartbeat: 15 * time.Second},
 		Metrics: Metrics{Listen: "127.0.0.1:9545"},
 		Log:     Log{Format: "text", Level: "info"},
 		Pool: Pool{
@@ -206,6 +231,7 @@ func (k key) env() string {
 var sections = []struct{ name, doc string }{
 	{"node", "The process itself."},
 	{"rpc", "JSON-RPC over HTTP and websocket, and the feed, on one port."},
+	{"feed", "The resumable feed (docs/feed.md), on the port of the JSON-RPC."},
 	{"peer", "The listener for the other nodes of the network, over mutual TLS with node.key. Nodes that order alone have none."},
 	{"metrics", "The operator's listener: /metrics (Prometheus), /healthz and /readyz."},
 	{"log", "The process's own messages, on stderr; and how much of the shared log is kept here."},
@@ -233,14 +259,27 @@ func (c *Config) keys() []key {
 		{"rpc.max_batch_calls", &c.RPC.MaxBatchCalls, "Calls in one batch request."},
 		{"rpc.max_batch_response", &c.RPC.MaxBatchResponse, "Largest answer to a batch request."},
 		{"rpc.max_connections", &c.RPC.MaxConnections, "Connections at a time."},
+		{"rpc.max_client_connections", &c.RPC.MaxClientConns, "Of these, connections of one client, by its address, unless it is on this machine; 0 for no limit."},
 		{"rpc.max_subscriptions", &c.RPC.MaxSubscriptions, "Subscriptions on one connection."},
 		{"rpc.max_filters", &c.RPC.MaxFilters, "Filters that clients poll (eth_newFilter and the like), of all clients."},
 		{"rpc.max_client_filters", &c.RPC.MaxClientFilters, "Filters of one client, by its address."},
+		{"rpc.max_heavy", &c.RPC.MaxHeavy, "Executions, simulations, proofs, traces and searches at a time; 0 for two for each processor."},
+		{"rpc.max_heavy_queue", &c.RPC.MaxHeavyQueue, "Of those, how many more may wait for their turn."},
+		{"rpc.max_client_heavy", &c.RPC.MaxClientHeavy, "Of these, of one client, by its address."},
 		{"rpc.call_gas", &c.RPC.CallGas, "Gas of one eth_call, eth_estimateGas or eth_simulateV1."},
 		{"rpc.call_timeout", &c.RPC.CallTimeout, "Time of one eth_call, eth_estimateGas, eth_createAccessList or eth_simulateV1."},
 		{"rpc.log_timeout", &c.RPC.LogTimeout, "Time of one eth_getLogs. Who asks for too much is told which range would do."},
 		{"rpc.log_range", &c.RPC.LogRange, "Blocks that one eth_getLogs may span; 0 for no limit, since time and results have theirs."},
 		{"rpc.log_results", &c.RPC.LogResults, "Logs that one eth_getLogs may return."},
+		{"rpc.trace_timeout", &c.RPC.TraceTimeout, "Time of all that one request of debug_, trace_ or ots_ has executed again, and of one ledger_verify."},
+		{"rpc.trace_memory", &c.RPC.TraceMemory, "Memory for the traces in one answer; less than rpc.max_response."},
+		{"rpc.trace_results", &c.RPC.TraceResults, "Traces that one trace_filter may return."},
+
+		{"feed.max_clients", &c.Feed.MaxClients, "Websockets and streams of the feed at a time."},
+		{"feed.max_filters", &c.Feed.MaxFilters, "Filters of one subscription."},
+		{"feed.max_criteria", &c.Feed.MaxCriteria, "Addresses and topics in all filters of a subscription together."},
+		{"feed.max_request", &c.Feed.MaxRequest, "Largest request."},
+		{"feed.heartbeat", &c.Feed.Heartbeat, "A client that has no events to get gets a cursor as often as this."},
 
 		{"peer.listen", &c.Peer.Listen, "Address of the listener; \"\" for the one by which the members' list in the log names this node. A node that is no member has no other."},
 		{"peer.comet_listen", &c.Peer.CometListen, "Addresses of the listeners for CometBFT, in even and in odd epochs; [] for those by which the members' list in the log names this node."},
@@ -330,14 +369,30 @@ func (c *Config) Validate() error {
 	within("rpc.max_batch_calls", int64(c.RPC.MaxBatchCalls), 1, 10_000, "")
 	within("rpc.max_batch_response", int64(c.RPC.MaxBatchResponse), 1<<10, 1<<30, "bytes")
 	within("rpc.max_connections", int64(c.RPC.MaxConnections), 1, 100_000, "")
+	within("rpc.max_client_connections", int64(c.RPC.MaxClientConns), 0, 100_000, "")
 	within("rpc.max_subscriptions", int64(c.RPC.MaxSubscriptions), 1, 10_000, "")
 	within("rpc.max_filters", int64(c.RPC.MaxFilters), 1, 1e6, "")
 	within("rpc.max_client_filters", int64(c.RPC.MaxClientFilters), 1, 1e6, "")
+	within("rpc.max_heavy", int64(c.RPC.MaxHeavy), 0, 10_000, "")
+	within("rpc.max_heavy_queue", int64(c.RPC.MaxHeavyQueue), 1, 1e6, "")
+	within("rpc.max_client_heavy", int64(c.RPC.MaxClientHeavy), 1, 1e6, "")
 	within("rpc.call_gas", clamp(c.RPC.CallGas), 21_000, 1e12, "")
 	lasting("rpc.call_timeout", c.RPC.CallTimeout, 10*time.Millisecond, 10*time.Minute)
 	lasting("rpc.log_timeout", c.RPC.LogTimeout, 10*time.Millisecond, 10*time.Minute)
 	within("rpc.log_range", clamp(c.RPC.LogRange), 0, 1e12, "")
 	within("rpc.log_results", int64(c.RPC.LogResults), 1, 1e7, "")
+	lasting("rpc.trace_timeout", c.RPC.TraceTimeout, 10*time.Millisecond, time.Hour)
+	within("rpc.trace_memory", int64(c.RPC.TraceMemory), 1<<10, 2<<30, "bytes")
+	if c.RPC.TraceMemory >= c.RPC.MaxResponse {
+		bad("rpc.trace_memory", "%v of traces do not fit into rpc.max_response, %v", c.RPC.TraceMemory, c.RPC.MaxResponse)
+	}
+	within("rpc.trace_results", int64(c.RPC.TraceResults), 1, 1e7, "")
+
+	within("feed.max_clients", int64(c.Feed.MaxClients), 1, 100_000, "")
+	within("feed.max_filters", int64(c.Feed.MaxFilters), 1, 1000, "")
+	within("feed.max_criteria", int64(c.Feed.MaxCriteria), 1, 1e6, "")
+	within("feed.max_request", int64(c.Feed.MaxRequest), 1<<10, 16<<20, "bytes")
+	lasting("feed.heartbeat", c.Feed.Heartbeat, 100*time.Millisecond, 30*time.Second) // below half of what a websocket may be silent for
 
 	if c.Peer.Listen != "" {
 		if _, err := reachable(c.Peer.Listen); err != nil { // it may be public: it is the one listener that authenticates

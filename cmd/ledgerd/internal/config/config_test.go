@@ -83,6 +83,9 @@ func TestBadConfigs(t *testing.T) {
 		{"sender above pool", "[pool]\nmax_transactions = 10\nmax_per_sender = 11", []string{"pool.max_per_sender: 11 is more than pool.max_transactions (10)"}},
 		{"sender's bytes above pool", "[pool]\nmax_bytes = \"16MiB\"", []string{"pool.max_bytes_per_sender: 32MiB is more than pool.max_bytes (16MiB)"}},
 		{"no time at all", "[rpc]\ncall_timeout = \"0s\"", []string{"rpc.call_timeout: must be between"}},
+		{"traces beyond an answer", "[rpc]\ntrace_memory = \"80MiB\"", []string{"rpc.trace_memory: 80MiB of traces do not fit into rpc.max_response, 80MiB"}},
+		{"heartbeat beyond patience", "[feed]\nheartbeat = \"1m\"", []string{"feed.heartbeat: must be between 100ms and 30s, is 1m0s"}},
+		{"feed for nobody", "[feed]\nmax_clients = 0", []string{"feed.max_clients: must be between 1 and 100000, is 0"}},
 		{"gas beyond reason", "[rpc]\ncall_gas = 9223372036854775807", []string{"rpc.call_gas"}},
 		{"several at once", "[rpc]\nlisten = \"0.0.0.0:1\"\nfoo = 1\n[log]\nlevel = \"loud\"\n[pool]\nqueue_ttl = 3", []string{
 			"rpc.foo (line 3)", "pool.queue_ttl (line 7)", "rpc.listen:", "log.level:"}},

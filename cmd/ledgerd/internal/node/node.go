@@ -31,6 +31,7 @@ import (
 	"ledgerd/ledger/genesis"
 	"ledgerd/ledger/txpool"
 	"ledgerd/rpc"
+	"ledgerd/rpc/feed"
 )
 
 var (
@@ -278,6 +279,7 @@ func (n *Node) openServer(context.Context) (err error) {
 		CORS:             c.CORS,
 		JWTSecret:        secret,
 		MaxConnections:   c.MaxConnections,
+		MaxClientConns:   c.MaxClientConns,
 		MaxSubscriptions: c.MaxSubscriptions,
 		MaxBodyBytes:     int(c.MaxBody),
 		MaxMessageBytes:  int(c.MaxBody),
@@ -291,6 +293,14 @@ func (n *Node) openServer(context.Context) (err error) {
 		LogTimeout:       c.LogTimeout,
 		MaxLogBlocks:     c.LogRange,
 		MaxLogs:          c.LogResults,
+		MaxHeavy:         c.MaxHeavy,
+		MaxHeavyQueue:    c.MaxHeavyQueue,
+		MaxClientHeavy:   c.MaxClientHeavy,
+		TraceTimeout:     c.TraceTimeout,
+		MaxTraceBytes:    int(c.TraceMemory),
+		MaxTraces:        c.TraceResults,
+		WriteTimeout:     c.TraceTimeout + answerTime,
+		Feed:             n.feedOptions(),
 		Logger:           n.opts.Logger.With("part", "rpc"),
 		Registerer:       n.registry,
 	}
@@ -300,8 +310,21 @@ func (n *Node) openServer(context.Context) (err error) {
 	if n.peers != nil {
 		opts.Network = n.peers
 	}
+	if n.snapshots != nil {
+		opts.Snapshots = madeSnapshots{n.snapshots}
+	}
 	n.rpc, err = rpc.New(n.ledger, n.ledger.Pool(), sharedLog{n.log, n.openReconfigurations(), n.peers}, opts)
 	return err
+}
+
+// answerTime is what an answer may take beyond the longest execution.
+const answerTime = 30 * time.Second
+
+func (n *Node) feedOptions() feed.Options {
+	c := n.opts.Config.Feed
+	return feed.Options{
+		MaxClients: c.MaxClients, MaxFilters: c.MaxFilters, MaxCriteria: c.MaxCriteria, MaxRequestBytes: int(c.MaxRequest), Heartbeat: c.Heartbeat,
+	}
 }
 
 // jwtSecret reads the secret that the configuration names, if it does.

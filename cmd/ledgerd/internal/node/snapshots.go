@@ -14,6 +14,7 @@ import (
 	"ledgerd/cmd/ledgerd/internal/snapshot"
 	"ledgerd/consensus"
 	"ledgerd/ledger"
+	"ledgerd/rpc"
 )
 
 // openSnapshots opens the folder of the snapshots, if the node has a home, and lets the other nodes fetch them.
@@ -32,6 +33,27 @@ func (n *Node) openSnapshots(context.Context) (err error) {
 
 // Snapshots returns what keeps the node's snapshots; nil for a node without a home.
 func (n *Node) Snapshots() *snapshot.Manager { return n.snapshots }
+
+// madeSnapshots shows the snapshots to the RPC server.
+type madeSnapshots struct{ kept *snapshot.Manager }
+
+// Make implements rpc.Snapshots.
+func (s madeSnapshots) Make(ctx context.Context) (rpc.Snapshot, error) {
+	i, err := s.kept.Make(ctx)
+	return s.shown(i), err
+}
+
+// List implements rpc.Snapshots.
+func (s madeSnapshots) List() (all []rpc.Snapshot) {
+	for _, i := range s.kept.List() {
+		all = append(all, s.shown(i))
+	}
+	return all
+}
+
+func (s madeSnapshots) shown(i snapshot.Info) rpc.Snapshot {
+	return rpc.Snapshot{LSN: i.LSN, File: filepath.Base(s.kept.Path(i)), Size: i.Size, SHA256: i.SHA256}
+}
 
 const (
 	// snapshotTick is how often is looked whether a snapshot or a trim is due.

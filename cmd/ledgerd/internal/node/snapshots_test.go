@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/stretchr/testify/require"
 
 	"ledgerd/cmd/ledgerd/internal/devkeys"
@@ -305,6 +307,37 @@ func TestSnapshotsByThemselves(t *testing.T) {
 		require.ErrorIs(t, err, consensus.ErrTrimmed)
 	})
 	extend(t, opts, 95, nil)
+}
+
+// TestVerifyAndSnapshotOverRPC: a running node verifies what it has when it is asked to, and makes a snapshot, and says of what.
+func TestVerifyAndSnapshotOverRPC(t *testing.T) {
+	opts := snapshotOptions(t, nil)
+	extend(t, opts, 10, func(n *Node) {
+		c, err := rpc.Dial("http://" + n.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+		head := n.ledger.CurrentHeader()
+		var verified map[string]any
+		require.NoError(t, c.Call(&verified, "ledger_verify", "0x1", "latest"))
+		blocks := hexutil.EncodeUint64(head.Number.Uint64())
+		for _, count := range []string{"toBlock", "logEntries", "executed", "stateRoots"} {
+			require.Equal(t, blocks, verified[count], count)
+		}
+
+		var made, kept any
+		require.NoError(t, c.Call(&made, "ledger_snapshot"))
+		require.NoError(t, c.Call(&kept, "ledger_snapshots"))
+		require.Equal(t, []any{made}, kept)
+		s, list := made.(map[string]any), n.Snapshots().List()
+		require.Len(t, list, 1)
+		require.Equal(t, filepath.Base(n.Snapshots().Path(list[0])), s["file"])
+		require.Equal(t, hexutil.EncodeUint64(uint64(n.ledger.Applied())), s["lsn"])
+		require.Equal(t, head.Hash().Hex(), s["blockHash"])
+		require.Equal(t, head.Root.Hex(), s["stateRoot"])
+		digest, err := n.log.DigestAt(t.Context(), list[0].LSN)
+		require.NoError(t, err)
+		require.Equal(t, hexutil.Encode(digest[:]), s["digest"])
+	})
 }
 
 // TestRejoin: a node whose log is behind goes on from a snapshot that is ahead, and keeps the whole history that it had; from one that is of no use it does not, and
