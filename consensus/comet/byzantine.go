@@ -38,6 +38,14 @@ var badBlocks = map[string]func(txs [][]byte) [][]byte{
 	"oversize-block": func(txs [][]byte) [][]byte {
 		return append(txs, append([]byte{kindRecord}, make([]byte, consensus.MaxRecordBytes+1)...))
 	},
+	"swollen-block": func(txs [][]byte) [][]byte { // each of its transactions is good, and CometBFT would bear it
+		for i := range uint64(2 * maxProposalBytes / barrierBytes) {
+			var barrier nonce
+			binary.BigEndian.PutUint64(barrier[:], i)
+			txs = append(txs, barrier.encode())
+		}
+		return txs
+	},
 	"future-block": func(txs [][]byte) [][]byte {
 		return withHead(txs, func(h *head) { h.unixMilli += 3_600_000 })
 	},

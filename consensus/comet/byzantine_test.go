@@ -100,6 +100,10 @@ func TestByzantineBlocks(t *testing.T) {
 			for _, e := range c.agree(0, 1, 3) {
 				require.Equal(t, "test", e.Record.App)
 			}
+			blocks := c.loglets[0].blocks
+			for h := blocks.Base(); h <= blocks.Height(); h++ {
+				require.LessOrEqual(t, sizeOf(blocks.LoadBlock(h).Txs.ToSliceOfBytes()...), int64(maxProposalBytes), "block %d", h)
+			}
 		})
 	}
 }

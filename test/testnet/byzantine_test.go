@@ -16,7 +16,7 @@ import (
 // lies are what the lying member of TestByzantine tells, by turns or all the time (comet.Lies).
 var lies = []string{
 	"two-votes", "two-proposals", "flood",
-	"empty-block", "junk-block", "oversize-block", "future-block", "forked-block", "doubled-block", "seal-block",
+	"empty-block", "junk-block", "oversize-block", "swollen-block", "future-block", "forked-block", "doubled-block", "seal-block",
 }
 
 // TestByzantine: one of four members runs a program that lies in every way it knows, under load; it is killed in between and lies on. Nobody forks, blocks go on, nothing
