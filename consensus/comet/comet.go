@@ -245,6 +245,7 @@ type Loglet struct {
 	mu struct {
 		sync.Mutex
 		closed   bool
+		moved    time.Time                           // when a block came last
 		err      error                               // set once nothing is taken in any more: ErrClosed, or why it stopped
 		waiting  map[consensus.RecordID][]*appending // own appends
 		barriers map[nonce]chan struct{}             // closed when a block has brought it
@@ -361,6 +362,7 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 	sealed := l.replica.Position().Sealed
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.mu.moved = time.Now()
 	for i, v := range verdicts {
 		if v.Kind == consensus.Data || v.Kind == consensus.Duplicate {
 			offset, err := l.replica.Segment().Answer(v)

@@ -30,6 +30,7 @@ func publicKey(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25
 
 // A town is what some members share: their keys, addresses, and the lines between them, which can be frozen and cut.
 type town struct {
+	params  map[string]string // of the spec
 	members []consensus.Member
 	dir     string
 	lines   map[way]*line
@@ -88,7 +89,7 @@ func freeAddresses(tb logtest.TB, n int) (addresses []string) {
 }
 
 func (t *town) spec() consensus.Spec {
-	return consensus.Spec{Engine: Name, Faults: consensus.ByzantineFaults, Members: t.members}
+	return consensus.Spec{Engine: Name, Faults: consensus.ByzantineFaults, Members: t.members, Params: t.params}
 }
 
 func (t *town) options(member int) Options {

@@ -76,6 +76,33 @@ func TestFarBehind(t *testing.T) {
 	c.agree(3, 0)
 }
 
+// TestStranded: a member that was away until all whom it reaches have dropped the block that comes next for it says so; what is to be done is the node's to decide. Once
+// it reaches one that has the block, it catches up.
+func TestStranded(t *testing.T) {
+	c := newCluster(t, 4, nil)
+	c.town.params = map[string]string{"timeout_propose": "5ms", "timeout_propose_delta": "5ms"} // one of four is down
+	c.start(0, 1, 2, 3)
+	c.append(0, 3)
+	c.stop(3)
+	c.append(0, 2*retainEvery)
+	for i := range 2 {
+		c.eventually("it has them all", func() bool { return c.loglets[i].replica.Position().Next > 2*retainEvery })
+		require.NoError(t, c.loglets[i].Trim(c.ctx, 100))
+	}
+	c.append(0, retainEvery)
+	for i := range 3 {
+		c.eventually("blocks are dropped", func() bool { return i == 2 || c.loglets[i].blocks.Base() > 90 })
+		require.Equal(t, consensus.StateOrdering, c.loglets[i].Status().State)
+	}
+	c.town.isolate(2, true) // which has not trimmed
+	c.start(3)
+	c.eventually("it says so", func() bool { return c.loglets[3].Status().State == consensus.StateTrimmed })
+	c.town.isolate(2, false)
+	c.append(3, 1)
+	c.agree(3, 2)
+	require.Equal(t, consensus.StateOrdering, c.loglets[3].Status().State)
+}
+
 // TestAllRestart: what all of them had is there, and goes on, when all were stopped at once.
 func TestAllRestart(t *testing.T) {
 	c := startCluster(t, 4, nil)

@@ -35,6 +35,30 @@ func (l *Loglet) checkDrained() {
 // drainGrace is how long a member that has heard of all the others stays, so that they hear of it.
 const drainGrace = 250 * time.Millisecond
 
+// strandedAfter is how long a member that says it has the block which this node needs next may take to send it.
+const strandedAfter = 30 * time.Second
+
+// stranded reports whether this node cannot go on, since the others have dropped the block that comes next for it: so many say so that they cannot all lie, and no other
+// has it, or sends it.
+func (l *Loglet) stranded() bool {
+	next := l.replica.Applied() + 1
+	gone, offered := 0, false
+	for _, m := range l.members {
+		r, ok := l.gossip.heard(peerID(m))
+		switch {
+		case !ok || !l.peers.Peers().Has(peerID(m)) || r.height < next:
+		case r.base > next:
+			gone++
+		default:
+			offered = true
+		}
+	}
+	l.mu.Lock()
+	waiting := time.Since(l.mu.moved)
+	l.mu.Unlock()
+	return gone > len(l.seg.Spec.Members)-l.seg.Spec.Quorum() && (!offered || waiting > strandedAfter)
+}
+
 // memberAt returns the id of the member whose validator has an address.
 func (l *Loglet) memberAt(address []byte) string {
 	for _, m := range l.seg.Spec.Members {
@@ -71,6 +95,8 @@ func (l *Loglet) Status() consensus.LogletStatus {
 		s.State = consensus.StateFailed
 	case tail.Sealed:
 		s.State = consensus.StateSealed
+	case l.stranded():
+		s.State = consensus.StateTrimmed
 	case l.connected() < l.seg.Spec.Quorum():
 		s.State = consensus.StateElecting
 	}

@@ -94,20 +94,21 @@ func newRejoining(t *testing.T, engine string) *cluster {
 	return c
 }
 
-// TestRejoinComet is the same for an observer of validators: the blocks that prove what it lacks are gone, and a quorum confirms the snapshot.
+// TestRejoinComet does the same to a validator and an observer: the blocks that prove what they lack are gone, and a quorum confirms the snapshot. A snapshot holds no
+// votes, so the validator observes from then on, until a reconfiguration takes it in again.
 func TestRejoinComet(t *testing.T) {
 	if os.Getenv("LEDGERD_TESTNET_ROUNDS") == "" {
-		t.Skip("takes half a minute for some thousand blocks: played where LEDGERD_TESTNET_ROUNDS is set, as in .ci/long")
+		t.Skip("takes a minute for some thousand blocks: played where LEDGERD_TESTNET_ROUNDS is set, as in .ci/long")
 	}
 	c := newRejoining(t, "comet")
-	observer := c.nodes[4]
+	away, observer := c.nodes[3], c.nodes[4]
 	staying := *c
-	staying.nodes = c.nodes[:4]
+	staying.nodes = c.nodes[:3]
 	c.start(c.nodes...)
 	b := newBook(c)
 	stop := b.load()
-	eventually(t, "the log has begun", func() error { return held(t, observer, 20) })
-	c.stop(observer)
+	eventually(t, "the log has begun", func() error { return held(t, away, 20) })
+	c.stop(away, observer)
 	eventually(t, "everybody has trimmed", func() error {
 		for _, n := range staying.nodes {
 			if err := trimmed(t, n, 300); err != nil {
@@ -116,10 +117,21 @@ func TestRejoinComet(t *testing.T) {
 		}
 		return nil
 	})
-	c.start(observer)
-	eventually(t, "it goes on from a snapshot", func() error { return trimmed(t, observer, 300) })
+	c.start(away, observer)
+	for _, n := range []*node{away, observer} {
+		eventually(t, fmt.Sprintf("node %d goes on from a snapshot", n.index), func() error { return trimmed(t, n, 300) })
+		c.inEpoch(1, "observes", n)
+	}
 	require.NoError(t, stop())
 	b.verify()
-	c.inEpoch(1, "observes", observer)
+	require.Contains(t, away.running().Stderr(), "member=false")
+
+	r := c.reconfigure(away, "--members", c.memberList(c.nodes[:4]...))
+	c.inEpoch(r.Epoch, "orders", c.nodes[:4]...)
+	undo := c.do("stop", staying.nodes[0])
+	_, err := b.submit(t.Context(), 0, away.index)
+	require.NoError(t, err)
+	undo()
+	b.verify()
 	c.stop(c.nodes...)
 }

@@ -105,7 +105,7 @@ func (b *book) suffer(f testnet.Fault) {
 // Some tests of real nodes are of one engine, and why:
 //   - TestReconfigure, TestOldMembersOff: other members, and no engine at all. TestCometMembers does the same to validators, TestSwitchEngines to the engine.
 //   - TestOneMember, TestLocal: one member alone has nobody to distrust; consensus/logtest has one validator alone.
-//   - TestRejoin: a validator votes only behind blocks that it has, with their commits, and here they are gone everywhere. TestRejoinComet has an observer instead.
+//   - TestRejoin: a Raft member stays one. A validator votes only behind blocks that it has, and here they are gone everywhere: TestRejoinComet.
 //   - TestUp, TestUpReports: they are about the supervisor, which knows no engine.
 var four = []string{"raft4.toml", "comet4.toml"}
 
