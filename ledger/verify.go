@@ -207,7 +207,7 @@ func (c *verification) entry(ctx context.Context, b *types.Block) (compared bool
 		return false, nil
 	}
 	before, ok := c.positionOf(c.parent)
-	digest := consensus.Digest{}
+	var digest consensus.Digest
 	if ok {
 		digest = consensus.Digest(*c.parent.ParentBeaconRoot)
 	} else { // the parent is the genesis block, and the log begins with the network

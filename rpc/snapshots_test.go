@@ -14,8 +14,8 @@ import (
 func TestSnapshots(t *testing.T) {
 	kept := &fakeSnapshots{making: make(chan struct{})}
 	n := startNode(t, Options{Snapshots: kept})
-	head := n.mine(alice.transfer(0))
-	head = n.mine(alice.transfer(1))
+	n.mine(alice.transfer(0))
+	head := n.mine(alice.transfer(1))
 	c := n.dial(t, "http")
 	answers := make(chan json.RawMessage, 3)
 	ask := func() {
