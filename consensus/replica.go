@@ -300,6 +300,21 @@ func (r *Replica) Tail() (Tail, error) {
 	return Tail{Offset: r.seg.Offset(m.next), Sealed: m.sealed}, nil
 }
 
+// Status is a loglet's as far as its replica tells it, with what the loglet stopped for, or nil: closed, failed, sealed, or else ordering, which the engine refines.
+func (r *Replica) Status(engine string, stopped error) LogletStatus {
+	tail, err := r.Tail()
+	s := LogletStatus{Engine: engine, Epoch: r.seg.Epoch, State: StateOrdering, Tail: tail.Offset, Sealed: tail.Sealed}
+	switch {
+	case errors.Is(stopped, ErrClosed), err != nil:
+		s.State = StateClosed
+	case stopped != nil:
+		s.State = StateFailed
+	case tail.Sealed:
+		s.State = StateSealed
+	}
+	return s
+}
+
 // live returns ErrClosed after Close of the replica or of its store.
 func (r *Replica) live() error {
 	select {

@@ -150,16 +150,21 @@ func DecodeSeal(payload []byte) (Seal, error) {
 	return s, nil
 }
 
+// SealOf decodes the Seal that a record holds. It checks no more than that it is one: ValidSeal does. The error is ErrInvalid.
+func SealOf(r Record) (Seal, error) {
+	if r.App != AppLog {
+		return Seal{}, fmt.Errorf("%w: a Seal is a record of app %q, not %q", ErrInvalid, AppLog, r.App)
+	}
+	return DecodeSeal(r.Payload)
+}
+
 // ValidSeal decides whether r, ordered at lsn in seg, seals it. It is a pure function of its arguments, so that every replica decides alike
 // (invariant 6). nil means that it does; otherwise the error is an ErrInvalid that gives the reason.
 func ValidSeal(seg Segment, lsn LSN, r Record) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	if r.App != AppLog {
-		return fmt.Errorf("%w: a Seal is a record of app %q, not %q", ErrInvalid, AppLog, r.App)
-	}
-	s, err := DecodeSeal(r.Payload)
+	s, err := SealOf(r)
 	if err != nil {
 		return err
 	}

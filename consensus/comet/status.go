@@ -82,19 +82,13 @@ func (l *Loglet) connected() int {
 
 // Status is consensus.Loglet.Status.
 func (l *Loglet) Status() consensus.LogletStatus {
-	s := consensus.LogletStatus{Engine: Name, Epoch: l.seg.Epoch, State: consensus.StateOrdering, Detail: l.detail()}
 	l.mu.Lock()
 	stopped := l.mu.err
 	l.mu.Unlock()
-	tail, err := l.replica.Tail()
-	s.Tail, s.Sealed = tail.Offset, tail.Sealed
+	s := l.replica.Status(Name, stopped)
+	s.Detail = l.detail()
 	switch {
-	case errors.Is(stopped, consensus.ErrClosed), err != nil:
-		s.State = consensus.StateClosed
-	case stopped != nil:
-		s.State = consensus.StateFailed
-	case tail.Sealed:
-		s.State = consensus.StateSealed
+	case s.State != consensus.StateOrdering:
 	case l.stranded():
 		s.State = consensus.StateTrimmed
 	case l.connected() < l.seg.Spec.Quorum():

@@ -260,10 +260,7 @@ func (l *Loglet) stop(err error) {
 
 // Seal is consensus.Loglet.Seal. Whether the Seal is valid is decided at its turn.
 func (l *Loglet) Seal(ctx context.Context, r consensus.Record) (consensus.Offset, error) {
-	if r.App != consensus.AppLog {
-		return 0, fmt.Errorf("%w: a Seal is a record of app %q, not %q", consensus.ErrInvalid, consensus.AppLog, r.App)
-	}
-	if _, err := consensus.DecodeSeal(r.Payload); err != nil {
+	if _, err := consensus.SealOf(r); err != nil {
 		return 0, err
 	}
 	return l.Append(ctx, r)
@@ -294,22 +291,11 @@ func (l *Loglet) Trim(ctx context.Context, upTo consensus.Offset) error {
 
 // Status is consensus.Loglet.Status.
 func (l *Loglet) Status() consensus.LogletStatus {
-	seg := l.replica.Segment()
-	s := consensus.LogletStatus{Engine: Name, Epoch: seg.Epoch, State: consensus.StateOrdering}
 	l.mu.Lock()
 	queued, stopped := len(l.mu.queue), l.mu.err
 	l.mu.Unlock()
-	tail, err := l.replica.Tail()
-	s.Tail, s.Sealed = tail.Offset, tail.Sealed
+	s := l.replica.Status(Name, stopped)
 	s.Detail = map[string]string{"queued": strconv.Itoa(queued)}
-	switch {
-	case errors.Is(stopped, consensus.ErrClosed), err != nil:
-		s.State = consensus.StateClosed
-	case stopped != nil:
-		s.State = consensus.StateFailed
-	case tail.Sealed:
-		s.State = consensus.StateSealed
-	}
 	return s
 }
 

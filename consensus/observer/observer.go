@@ -293,10 +293,7 @@ func (l *Loglet) await(ctx context.Context, o consensus.Offset) (*consensus.Entr
 
 // Seal is consensus.Loglet.Seal. Whether the Seal is valid is decided at its turn.
 func (l *Loglet) Seal(ctx context.Context, r consensus.Record) (consensus.Offset, error) {
-	if r.App != consensus.AppLog {
-		return 0, fmt.Errorf("%w: a Seal is a record of app %q, not %q", consensus.ErrInvalid, consensus.AppLog, r.App)
-	}
-	if _, err := consensus.DecodeSeal(r.Payload); err != nil {
+	if _, err := consensus.SealOf(r); err != nil {
 		return 0, err
 	}
 	return l.Append(ctx, r)

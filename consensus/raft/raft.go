@@ -487,10 +487,7 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 
 // Seal is consensus.Loglet.Seal. Whether the Seal is valid is decided at its turn.
 func (l *Loglet) Seal(ctx context.Context, r consensus.Record) (consensus.Offset, error) {
-	if r.App != consensus.AppLog {
-		return 0, fmt.Errorf("%w: a Seal is a record of app %q, not %q", consensus.ErrInvalid, consensus.AppLog, r.App)
-	}
-	if _, err := consensus.DecodeSeal(r.Payload); err != nil {
+	if _, err := consensus.SealOf(r); err != nil {
 		return 0, err
 	}
 	return l.Append(ctx, r)
@@ -553,20 +550,14 @@ func (l *Loglet) Members() DriverStatus { return *l.status.Load() }
 
 // Status is consensus.Loglet.Status.
 func (l *Loglet) Status() consensus.LogletStatus {
-	seg, d := l.replica.Segment(), l.status.Load()
-	s := consensus.LogletStatus{Engine: Name, Epoch: seg.Epoch, State: consensus.StateOrdering, Detail: d.detail()}
+	d := l.status.Load()
 	l.inbox.Lock()
 	stopped := l.inbox.err
 	l.inbox.Unlock()
-	tail, err := l.replica.Tail()
-	s.Tail, s.Sealed = tail.Offset, tail.Sealed
+	s := l.replica.Status(Name, stopped)
+	s.Detail = d.detail()
 	switch {
-	case errors.Is(stopped, consensus.ErrClosed), err != nil:
-		s.State = consensus.StateClosed
-	case stopped != nil:
-		s.State = consensus.StateFailed
-	case tail.Sealed:
-		s.State = consensus.StateSealed
+	case s.State != consensus.StateOrdering:
 	case d.Leader == 0: // and should the segment have ended, this is how the log finds out
 		s.State = StateElecting
 	case d.Installing && errors.Is(d.Missing, consensus.ErrTrimmed):
