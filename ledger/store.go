@@ -92,7 +92,7 @@ func (s *store) openTries(dir string, opts *Options) {
 	}
 	s.tdb = triedb.NewDatabase(s.db, &triedb.Config{PathDB: config})
 	for range 5 {
-		if s.indexServes(20 * time.Millisecond) {
+		if s.indexServes(opts.ArchiveProofs, 20*time.Millisecond) {
 			break
 		}
 		// At its start go-ethereum's indexer looks once whether it may work, at the same moment as another goroutine says that it
@@ -108,15 +108,20 @@ func (s *store) openTries(dir string, opts *Options) {
 	s.past = state.NewHistoricDatabase(s.tdb, codes)
 }
 
-// indexServes waits for up to patience until the index of old states answers. It is true also if the index has work to do,
+// indexServes waits for up to patience until the index of old states answers, and with proofs that of their tries. It is true also if an index has work to do,
 // which takes as long as it takes.
-func (s *store) indexServes(patience time.Duration) bool {
+func (s *store) indexServes(proofs bool, patience time.Duration) bool {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		if remain, _, err := s.tdb.IndexProgress(); err != nil || remain > 0 {
+		if states, tries, err := s.tdb.IndexProgress(); err != nil || states > 0 || (proofs && tries > 0) {
 			return true
 		}
 		_, err := s.tdb.HistoricStateReader(common.Hash{}) // no state has this root: what matters is the reason
-		if err == nil || !strings.Contains(err.Error(), "fully indexed") {
+		waits := notIndexed(err)
+		if proofs {
+			_, err = s.tdb.HistoricNodeReader(common.Hash{})
+			waits = waits || notIndexed(err)
+		}
+		if !waits {
 			return true
 		}
 		if time.Now().After(deadline) {
@@ -124,6 +129,8 @@ func (s *store) indexServes(patience time.Duration) bool {
 		}
 	}
 }
+
+func notIndexed(err error) bool { return err != nil && strings.Contains(err.Error(), "fully indexed") }
 
 // init writes the genesis into an empty store, or checks that the stored one is the same.
 func (s *store) init(g *genesis.Genesis) (*types.Header, error) {
