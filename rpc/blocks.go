@@ -67,24 +67,24 @@ func (n *node) marshalBlock(b *types.Block, full bool) *block {
 	if b == nil {
 		return nil
 	}
-	return newBlock(b, full, n.signer)
+	return newBlock(b, full, n.signer, n.engines)
 }
 
 // GetHeaderByNumber returns a block without its body.
 func (api *blockAPI) GetHeaderByNumber(number gethrpc.BlockNumber) *header {
-	return marshalHeader(api.backend.HeaderByNumber(api.number(number)))
+	return api.marshalHeader(api.backend.HeaderByNumber(api.number(number)))
 }
 
 // GetHeaderByHash returns a block without its body.
 func (api *blockAPI) GetHeaderByHash(hash common.Hash) *header {
-	return marshalHeader(api.backend.HeaderByHash(hash))
+	return api.marshalHeader(api.backend.HeaderByHash(hash))
 }
 
-func marshalHeader(h *types.Header) *header {
+func (n *node) marshalHeader(h *types.Header) *header {
 	if h == nil {
 		return nil
 	}
-	return newHeader(h)
+	return newHeader(h, n.engines)
 }
 
 // GetBlockTransactionCountByNumber counts a block's transactions.
@@ -137,7 +137,7 @@ func (n *node) uncleAt(b *types.Block, index uint64) *block {
 	if b == nil || index >= uint64(len(b.Uncles())) {
 		return nil
 	}
-	uncle := newBlock(types.NewBlockWithHeader(b.Uncles()[index]), false, n.signer)
+	uncle := newBlock(types.NewBlockWithHeader(b.Uncles()[index]), false, n.signer, nil)
 	uncle.Transactions = nil // it has some, which nobody here knows
 	return uncle
 }

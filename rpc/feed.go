@@ -27,7 +27,7 @@ func (s *Server) newFeed() (*feed.Feed, error) {
 // feedForms are the forms of this package (invariant 3).
 type feedForms struct{ *node }
 
-func (f feedForms) Header(h *types.Header) any { return newHeader(h) }
+func (f feedForms) Header(h *types.Header) any { return newHeader(h, f.engines) }
 
 func (f feedForms) Transaction(tx *types.Transaction, block *types.Header, hash common.Hash, index uint64) any {
 	return newTransaction(tx, f.signer, &place{block, hash, index})

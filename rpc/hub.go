@@ -206,6 +206,7 @@ func (h *hub) load(number uint64) (ledger.HeadEvent, bool) {
 type announcement struct {
 	ledger.HeadEvent
 	signer   types.Signer
+	engines  *engineNames
 	header   json.RawMessage
 	logs     []json.RawMessage
 	receipts []*receipt
@@ -213,7 +214,7 @@ type announcement struct {
 
 func (a *announcement) encodedHeader() json.RawMessage {
 	if a.header == nil {
-		a.header = encode(newHeader(a.Block.Header()))
+		a.header = encode(newHeader(a.Block.Header(), a.engines))
 	}
 	return a.header
 }
@@ -238,7 +239,7 @@ func (a *announcement) receiptForms() []*receipt {
 func (h *hub) dispatchHead(ev ledger.HeadEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a := &announcement{HeadEvent: ev, signer: h.signer}
+	a := &announcement{HeadEvent: ev, signer: h.signer, engines: h.engines}
 	if len(h.mu.waiters) > 0 {
 		h.answerWaiters(a)
 	}

@@ -43,9 +43,11 @@ type header struct {
 	MilliTimestamp    hexutil.Uint64  `json:"milliTimestamp"`              // Unix time in milliseconds
 	LogSequenceNumber *hexutil.Uint64 `json:"logSequenceNumber,omitempty"` // absent if the block did not come from the log
 	Epoch             *hexutil.Uint64 `json:"epoch,omitempty"`
+	Engine            string          `json:"engine,omitempty"` // that orders the epoch
 }
 
-func newHeader(h *types.Header) *header {
+// newHeader asks engines for the name of the block's; nil: it has none.
+func newHeader(h *types.Header, engines *engineNames) *header {
 	j := &header{
 		Number:                (*hexutil.Big)(h.Number),
 		Hash:                  h.Hash(),
@@ -74,6 +76,9 @@ func newHeader(h *types.Header) *header {
 	if p, ok := ledger.PositionOf(h); ok {
 		lsn, epoch := hexutil.Uint64(p.LSN), hexutil.Uint64(p.Epoch)
 		j.MilliTimestamp, j.LogSequenceNumber, j.Epoch = hexutil.Uint64(p.UnixMilli), &lsn, &epoch
+		if engines != nil {
+			j.Engine = engines.of(p.Epoch)
+		}
 	}
 	return j
 }
@@ -88,9 +93,9 @@ type block struct {
 }
 
 // newBlock gives the transactions in full or as hashes.
-func newBlock(b *types.Block, full bool, signer types.Signer) *block {
+func newBlock(b *types.Block, full bool, signer types.Signer, engines *engineNames) *block {
 	j := &block{
-		header: newHeader(b.Header()),
+		header: newHeader(b.Header(), engines),
 		Size:   hexutil.Uint64(b.Size()),
 		Uncles: []common.Hash{},
 	}

@@ -65,8 +65,8 @@ type otsBlock struct {
 	Withdrawals      []*types.Withdrawal `json:"withdrawals,omitzero"`
 }
 
-func newOtsBlock(b *types.Block) otsBlock {
-	full := newBlock(b, false, nil)
+func (n *node) otsBlock(b *types.Block) otsBlock {
+	full := newBlock(b, false, nil, n.engines)
 	return otsBlock{header: full.header, Size: full.Size, TransactionCount: len(b.Transactions()), Uncles: full.Uncles, Withdrawals: full.Withdrawals}
 }
 
@@ -104,7 +104,7 @@ func (api *otsAPI) details(b *types.Block) *otsBlockDetails {
 			fees.Add(fees, new(big.Int).Mul(r.EffectiveGasPrice, new(big.Int).SetUint64(r.GasUsed)))
 		}
 	}
-	details := &otsBlockDetails{Block: newOtsBlock(b), Issuance: new(otsIssuance), TotalFees: (*hexutil.Big)(fees)}
+	details := &otsBlockDetails{Block: api.otsBlock(b), Issuance: new(otsIssuance), TotalFees: (*hexutil.Big)(fees)}
 	if b.Difficulty().Sign() == 0 {
 		none := new(hexutil.Big)
 		*details.Issuance = otsIssuance{none, none, none}
@@ -139,7 +139,7 @@ func (api *otsAPI) GetBlockTransactions(number plainNumber, page, size plainUint
 	end := count - min(count, uint64(min(page, plainUint(count)))*uint64(size))
 	start := end - min(end, uint64(size))
 
-	result := &otsBlockPage{FullBlock: newOtsBlock(b), Receipts: []*lessReceipt{}}
+	result := &otsBlockPage{FullBlock: api.otsBlock(b), Receipts: []*lessReceipt{}}
 	txs := []*transaction{}
 	for i, r := range newReceipts(api.backend.ReceiptsByHash(b.Hash()), b.Transactions(), api.signer)[start:end] {
 		index := start + uint64(i)

@@ -224,6 +224,7 @@ func TestOneFormForEachThing(t *testing.T) {
 	}
 	require.Equal(t, b.Hash().Hex(), header["hash"])
 	require.Equal(t, "0x1", header["epoch"])
+	require.Equal(t, "local", header["engine"])
 	require.Equal(t, "0x2", header["logSequenceNumber"])
 	require.Equal(t, hexutil.EncodeUint64((genesisTime+1)*1000+123), header["milliTimestamp"])
 	require.Equal(t, []any{}, byNumber["withdrawals"])

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,41 +98,41 @@ type Options struct {
 
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	defaultTo(&o.Version, "dev")
-	defaultTo(&o.MaxConnections, 2000)
-	defaultTo(&o.MaxSubscriptions, 100)
-	defaultTo(&o.MaxSubscribers, 10_000)
-	defaultTo(&o.MaxFilters, 4096)
-	defaultTo(&o.MaxClientFilters, 1024)
-	defaultTo(&o.MaxBodyBytes, 5<<20)
-	defaultTo(&o.MaxMessageBytes, 5<<20)
-	defaultTo(&o.MaxBatchItems, 1000)
-	defaultTo(&o.MaxBatchBytes, 25_000_000)
-	defaultTo(&o.MaxResponseBytes, 80<<20)
-	defaultTo(&o.MaxQueueBytes, 4<<20)
-	defaultTo(&o.MaxHeavy, 2*runtime.GOMAXPROCS(0))
-	defaultTo(&o.MaxHeavyQueue, 4096)
-	defaultTo(&o.MaxClientHeavy, 1024)
-	defaultTo(&o.ReadTimeout, 10*time.Second)
-	defaultTo(&o.WriteTimeout, 90*time.Second)
-	defaultTo(&o.IdleTimeout, 2*time.Minute)
-	defaultTo(&o.FilterTimeout, 5*time.Minute)
-	defaultTo(&o.CallTimeout, 5*time.Second)
-	defaultTo(&o.CallGas, 50_000_000)
-	defaultTo(&o.TraceTimeout, time.Minute)
-	defaultTo(&o.MaxTraceBytes, 64<<20)
-	defaultTo(&o.MaxTraces, 10_000)
-	defaultTo(&o.SyncTimeout, 20*time.Second)
-	defaultTo(&o.MaxSyncTimeout, time.Minute)
-	defaultTo(&o.LogTimeout, 5*time.Second)
-	defaultTo(&o.MaxLogs, 20_000)
-	defaultTo(&o.MaxLogCriteria, 1000)
-	defaultTo(&o.MaxFeeHistory, 1024)
-	defaultTo(&o.MaxLogReadEntries, 1000)
-	defaultTo(&o.MaxLogReadBytes, 4<<20)
-	defaultTo(&o.SyncingAfter, 64)
-	defaultTo(&o.SyncingInterval, time.Second)
-	defaultTo(&o.ShutdownTimeout, 3*time.Second)
+	o.Version = cmp.Or(o.Version, "dev")
+	o.MaxConnections = cmp.Or(o.MaxConnections, 2000)
+	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 100)
+	o.MaxSubscribers = cmp.Or(o.MaxSubscribers, 10_000)
+	o.MaxFilters = cmp.Or(o.MaxFilters, 4096)
+	o.MaxClientFilters = cmp.Or(o.MaxClientFilters, 1024)
+	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, 5<<20)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 5<<20)
+	o.MaxBatchItems = cmp.Or(o.MaxBatchItems, 1000)
+	o.MaxBatchBytes = cmp.Or(o.MaxBatchBytes, 25_000_000)
+	o.MaxResponseBytes = cmp.Or(o.MaxResponseBytes, 80<<20)
+	o.MaxQueueBytes = cmp.Or(o.MaxQueueBytes, 4<<20)
+	o.MaxHeavy = cmp.Or(o.MaxHeavy, 2*runtime.GOMAXPROCS(0))
+	o.MaxHeavyQueue = cmp.Or(o.MaxHeavyQueue, 4096)
+	o.MaxClientHeavy = cmp.Or(o.MaxClientHeavy, 1024)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 10*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 90*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 2*time.Minute)
+	o.FilterTimeout = cmp.Or(o.FilterTimeout, 5*time.Minute)
+	o.CallTimeout = cmp.Or(o.CallTimeout, 5*time.Second)
+	o.CallGas = cmp.Or(o.CallGas, 50_000_000)
+	o.TraceTimeout = cmp.Or(o.TraceTimeout, time.Minute)
+	o.MaxTraceBytes = cmp.Or(o.MaxTraceBytes, 64<<20)
+	o.MaxTraces = cmp.Or(o.MaxTraces, 10_000)
+	o.SyncTimeout = cmp.Or(o.SyncTimeout, 20*time.Second)
+	o.MaxSyncTimeout = cmp.Or(o.MaxSyncTimeout, time.Minute)
+	o.LogTimeout = cmp.Or(o.LogTimeout, 5*time.Second)
+	o.MaxLogs = cmp.Or(o.MaxLogs, 20_000)
+	o.MaxLogCriteria = cmp.Or(o.MaxLogCriteria, 1000)
+	o.MaxFeeHistory = cmp.Or(o.MaxFeeHistory, 1024)
+	o.MaxLogReadEntries = cmp.Or(o.MaxLogReadEntries, 1000)
+	o.MaxLogReadBytes = cmp.Or(o.MaxLogReadBytes, 4<<20)
+	o.SyncingAfter = cmp.Or(o.SyncingAfter, 64)
+	o.SyncingInterval = cmp.Or(o.SyncingInterval, time.Second)
+	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 3*time.Second)
 	if o.Hosts == nil {
 		o.Hosts = []string{"localhost"}
 	}
@@ -143,13 +144,6 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
-	}
-}
-
-func defaultTo[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
 	}
 }
 
@@ -191,6 +185,7 @@ type node struct {
 	log     SharedLog
 	opts    Options
 	signer  types.Signer
+	engines *engineNames
 	hub     *hub
 	sockets *sockets
 	filters *filterTable
@@ -245,6 +240,10 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 		heavy:   newHeavyPool(opts.MaxHeavy, opts.MaxHeavyQueue, opts.MaxClientHeavy),
 		metrics: m,
 		started: backend.CurrentHeader().Number.Uint64(),
+	}
+	n.engines = new(engineNames)
+	if log != nil {
+		n.engines.segments = log.Segments
 	}
 	n.hub = newHub(n)
 	n.filters = newFilterTable(n)

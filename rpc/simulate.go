@@ -156,7 +156,7 @@ func (n *node) simulateBlocks(blocks []simulationBlock) ([]vm.SimulateBlock, err
 }
 
 func newSimulatedBlock(b *vm.SimulatedBlock, full bool, signer types.Signer) simulatedBlock {
-	j := simulatedBlock{block: newBlock(b.Block, full, signer), Calls: make([]simulatedCall, len(b.Calls))}
+	j := simulatedBlock{block: newBlock(b.Block, full, signer, nil), Calls: make([]simulatedCall, len(b.Calls))}
 	if objects, ok := j.Transactions.([]*transaction); ok {
 		for i, tx := range objects {
 			tx.From = b.Senders[i] // nobody has signed

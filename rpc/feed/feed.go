@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,17 +83,17 @@ type Options struct {
 
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	defaultTo(&o.MaxClients, 1000)
-	defaultTo(&o.MaxRequestBytes, 256<<10)
-	defaultTo(&o.MaxFilters, 32)
-	defaultTo(&o.MaxCriteria, 2000)
-	defaultTo(&o.MaxCredit, 1<<20)
-	defaultTo(&o.RequestTimeout, 10*time.Second)
-	defaultTo(&o.Heartbeat, 15*time.Second)
-	defaultTo(&o.Progress, time.Second)
-	defaultTo(&o.ReadTimeout, time.Minute)
-	defaultTo(&o.WriteTimeout, time.Minute)
-	defaultTo(&o.SegmentInterval, 500*time.Millisecond)
+	o.MaxClients = cmp.Or(o.MaxClients, 1000)
+	o.MaxRequestBytes = cmp.Or(o.MaxRequestBytes, 256<<10)
+	o.MaxFilters = cmp.Or(o.MaxFilters, 32)
+	o.MaxCriteria = cmp.Or(o.MaxCriteria, 2000)
+	o.MaxCredit = cmp.Or(o.MaxCredit, 1<<20)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
+	o.Progress = cmp.Or(o.Progress, time.Second)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Minute)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Minute)
+	o.SegmentInterval = cmp.Or(o.SegmentInterval, 500*time.Millisecond)
 	if o.Segments == nil {
 		o.Segments = func() []consensus.Segment { return nil }
 	}
@@ -104,13 +105,6 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
-	}
-}
-
-func defaultTo[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
 	}
 }
 

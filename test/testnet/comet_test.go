@@ -58,6 +58,9 @@ func TestSwitchEngines(t *testing.T) {
 		_, err := b.submit(t.Context(), 0, 5)
 		require.NoError(t, err)
 		b.verify()
+		var block struct{ Engine string }
+		require.NoError(t, c.nodes[4].running().Client.Client().CallContext(t.Context(), &block, "eth_getBlockByNumber", "latest", false))
+		require.Equal(t, engine, block.Engine)
 		t.Logf("to %-5s gap %.1f ms, %d acknowledged", engine, r.GapMilliseconds, b.count()-before)
 	}
 	c.stop(c.nodes...)

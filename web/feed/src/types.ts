@@ -43,6 +43,7 @@ export interface Block {
   extraData: Hex
   logSequenceNumber?: Quantity
   epoch?: Quantity
+  engine?: string
   [field: string]: unknown
 }
 
