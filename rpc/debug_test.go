@@ -86,12 +86,15 @@ func TestRawForms(t *testing.T) {
 
 	for method, text := range map[string]string{
 		"debug_getRawHeader": "header not found", "debug_getRawBlock": "header not found", "debug_getRawReceipts": "header not found",
+		"debug_getRawBlockAccessList": "header not found",
 	} {
 		_, message, _ := callError(t, c, method, "0x99")
 		require.Equal(t, text, message)
 	}
 	_, message, _ := callError(t, c, "debug_preimage", common.Hash{9})
 	require.Equal(t, "unknown preimage", message)
+	code, _, _ := callError(t, c, "debug_getRawBlockAccessList", "latest")
+	require.Equal(t, codeNoBlockAccessList, code)
 }
 
 // TestStorageRangeAt lists the storage between the transactions of a block.

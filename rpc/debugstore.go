@@ -65,6 +65,14 @@ func (api *debugStoreAPI) GetRawReceipts(ref gethrpc.BlockNumberOrHash) ([]hexut
 	return encoded, nil
 }
 
+// GetRawBlockAccessList returns an error for every block that there is (EIP-7928): they are under the rules of Osaka.
+func (api *debugStoreAPI) GetRawBlockAccessList(ref gethrpc.BlockNumberOrHash) (hexutil.Bytes, error) {
+	if _, err := api.header(&ref); err != nil {
+		return nil, err
+	}
+	return nil, errNoBlockAccessList
+}
+
 // GetRawTransaction returns an included or pending transaction as EIP-2718 encodes it, "0x" if there is none.
 func (api *debugStoreAPI) GetRawTransaction(hash common.Hash) (hexutil.Bytes, error) {
 	return (&blockAPI{api.node}).GetRawTransactionByHash(hash)
