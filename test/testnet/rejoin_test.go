@@ -13,25 +13,10 @@ import (
 // TestRejoin stops a member and an observer until everybody else has trimmed what comes next for them, while clients write. Started again, both go on by themselves
 // from a snapshot, and come to the same head. The member is still one: it votes, and the network bears the loss of another one.
 func TestRejoin(t *testing.T) {
-	c := newRejoining(t, "raft")
-	away, observer := c.nodes[3], c.nodes[4]
-	staying := *c
-	staying.nodes = c.nodes[:3]
-	c.start(c.nodes...)
-	b := newBook(c)
-	stop := b.load()
-	eventually(t, "the log has begun", func() error { return held(t, away, 20) })
-	c.stop(away, observer)
-	eventually(t, "everybody has trimmed", func() error {
-		for _, n := range staying.nodes {
-			if err := trimmed(t, n, 300); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	c, b, stop := leaveBehind(t, "raft")
+	staying, away, observer := c.nodes[:3], c.nodes[3], c.nodes[4]
 	// A leader has what it has written lately in memory. The others must not find it there.
-	for _, n := range staying.nodes {
+	for _, n := range staying {
 		c.stop(n)
 		c.start(n)
 	}
@@ -53,7 +38,7 @@ func TestRejoin(t *testing.T) {
 
 	c.do("kill", away)()
 	c.inEpoch(1, "orders", away)
-	undo := c.do("stop", staying.nodes[0]) // the three that are left are a quorum, with it
+	undo := c.do("stop", staying[0]) // the three that are left are a quorum, with it
 	_, err := b.submit(t.Context(), 0, away.index)
 	require.NoError(t, err)
 	undo()
@@ -83,15 +68,29 @@ func positions(t *testing.T, n *node, status any, good func() bool) error {
 	return nil
 }
 
-// newRejoining makes the network of rejoin.toml, whose nodes make snapshots and trim all the time.
-func newRejoining(t *testing.T, engine string) *cluster {
+// leaveBehind runs the network of rejoin.toml, whose nodes make snapshots and trim all the time, under load, and stops its last member and its observer until the others
+// have trimmed what comes next for them. The load goes on until stop.
+func leaveBehind(t *testing.T, engine string) (c *cluster, b *book, stop func() error) {
 	t.Helper()
-	c := newCluster(t, "rejoin.toml", "--engine", engine)
+	c = newCluster(t, "rejoin.toml", "--engine", engine)
 	c.env = []string{
 		"LEDGERD_SNAPSHOT_EVERY=200", "LEDGERD_SNAPSHOT_KEEP=2", "LEDGERD_LOG_RETAIN=500",
 		"LEDGERD_LEDGER_FLUSH_INTERVAL=1s", "LEDGERD_LEDGER_RESTART_DEBT=100ms", "LEDGERD_BATCHER_MAX_TRANSACTIONS=1",
 	}
-	return c
+	c.start(c.nodes...)
+	b = newBook(c)
+	stop = b.load()
+	eventually(t, "the log has begun", func() error { return held(t, c.nodes[3], 20) })
+	c.stop(c.nodes[3], c.nodes[4])
+	eventually(t, "everybody has trimmed", func() error {
+		for _, n := range c.nodes[:3] {
+			if err := trimmed(t, n, 300); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return c, b, stop
 }
 
 // TestRejoinComet does the same to a validator and an observer: the blocks that prove what they lack are gone, and a quorum confirms the snapshot. A snapshot holds no
@@ -100,23 +99,8 @@ func TestRejoinComet(t *testing.T) {
 	if os.Getenv("LEDGERD_TESTNET_ROUNDS") == "" {
 		t.Skip("takes a minute for some thousand blocks: played where LEDGERD_TESTNET_ROUNDS is set, as in .ci/long")
 	}
-	c := newRejoining(t, "comet")
-	away, observer := c.nodes[3], c.nodes[4]
-	staying := *c
-	staying.nodes = c.nodes[:3]
-	c.start(c.nodes...)
-	b := newBook(c)
-	stop := b.load()
-	eventually(t, "the log has begun", func() error { return held(t, away, 20) })
-	c.stop(away, observer)
-	eventually(t, "everybody has trimmed", func() error {
-		for _, n := range staying.nodes {
-			if err := trimmed(t, n, 300); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	c, b, stop := leaveBehind(t, "comet")
+	staying, away, observer := c.nodes[:3], c.nodes[3], c.nodes[4]
 	c.start(away, observer)
 	for _, n := range []*node{away, observer} {
 		eventually(t, fmt.Sprintf("node %d goes on from a snapshot", n.index), func() error { return trimmed(t, n, 300) })
@@ -128,7 +112,7 @@ func TestRejoinComet(t *testing.T) {
 
 	r := c.reconfigure(away, "--members", c.memberList(c.nodes[:4]...))
 	c.inEpoch(r.Epoch, "orders", c.nodes[:4]...)
-	undo := c.do("stop", staying.nodes[0])
+	undo := c.do("stop", staying[0])
 	_, err := b.submit(t.Context(), 0, away.index)
 	require.NoError(t, err)
 	undo()
