@@ -48,12 +48,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	err := errors.Join(
-		register(reg, &m.appends), register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.latency), register(reg, &m.tail),
-		register(reg, &m.dissent), register(reg, &m.epoch), register(reg, &m.orders))
+		RegisterMetric(reg, &m.appends), RegisterMetric(reg, &m.bytes), RegisterMetric(reg, &m.retries), RegisterMetric(reg, &m.latency), RegisterMetric(reg, &m.tail),
+		RegisterMetric(reg, &m.dissent), RegisterMetric(reg, &m.epoch), RegisterMetric(reg, &m.orders))
 	return m, err
 }
 
-func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
+// RegisterMetric registers *c, or sets it to the collector that has been registered with reg under these names before, so that what is opened a second time counts
+// on. It is an error if that one is of another type, or if only some of the names are taken.
+func RegisterMetric[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 	err := reg.Register(*c)
 	var already prometheus.AlreadyRegisteredError
 	if !errors.As(err, &already) {

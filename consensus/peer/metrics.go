@@ -2,9 +2,10 @@ package peer
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"ledgerd/consensus"
 )
 
 // Why a frame was not carried, as the metric says it.
@@ -50,7 +51,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	if reg != nil {
 		err := errors.Join(
-			register(reg, &m.frames), register(reg, &m.bytes), register(reg, &m.drops), register(reg, &m.connected), register(reg, &m.refused))
+			consensus.RegisterMetric(reg, &m.frames), consensus.RegisterMetric(reg, &m.bytes), consensus.RegisterMetric(reg, &m.drops),
+			consensus.RegisterMetric(reg, &m.connected), consensus.RegisterMetric(reg, &m.refused))
 		if err != nil {
 			return nil, err
 		}
@@ -58,20 +60,6 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.sentFrames, m.receivedFrames = m.frames.WithLabelValues("sent"), m.frames.WithLabelValues("received")
 	m.sentBytes, m.receivedBytes = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
 	return m, nil
-}
-
-func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
-	err := reg.Register(*c)
-	var already prometheus.AlreadyRegisteredError
-	if !errors.As(err, &already) {
-		return err
-	}
-	other, ok := already.ExistingCollector.(C)
-	if !ok {
-		return fmt.Errorf("metric is taken by another collector: %w", err)
-	}
-	*c = other
-	return nil
 }
 
 func (m *metrics) dropped(reason string, frames int) {

@@ -1,12 +1,12 @@
 package raft
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"ledgerd/consensus"
 )
 
 // metrics is what a node's engine tells, whichever epoch it orders: gauges of the newest loglet, as of its driver's last step, and counts of all that there were.
@@ -62,15 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	err := reg.Register(m)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
-		other, ok := already.ExistingCollector.(*metrics)
-		if !ok {
-			return nil, fmt.Errorf("metric is taken by another collector: %w", err)
-		}
-		return other, nil
-	}
+	err := consensus.RegisterMetric(reg, &m)
 	return m, err
 }
 
