@@ -127,7 +127,7 @@ func Run(t *testing.T, h Harness) {
 
 func (h Harness) members() int { return max(1, h.Members) }
 
-func (h Harness) patience() time.Duration { return cmp.Or(h.Patience, 30*time.Second) }
+func (h Harness) patience() time.Duration { return cmp.Or(h.Patience, 2*time.Minute) }
 
 // dir is the log's directory on each member's disk.
 const dir = "node/log"

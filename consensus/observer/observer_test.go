@@ -33,7 +33,7 @@ var (
 )
 
 const (
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 	quick    = 10 * time.Millisecond // CheckInterval
 )
 

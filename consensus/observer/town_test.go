@@ -19,6 +19,7 @@ import (
 type town struct {
 	testing.TB
 	ctx    context.Context
+	grace  time.Duration
 	places []consensus.Member // of all nodes, by id from 1
 	spec   consensus.Spec     // of the first segment
 	nodes  map[uint64]*townsman
@@ -32,11 +33,12 @@ type townsman struct {
 	log       *consensus.VirtualLog // nil: off
 }
 
-// newTown makes a town of n nodes, of which the first members order.
-func newTown(t testing.TB, n, members uint64) *town {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// newTown makes a town of n nodes, of which the first members order. grace is how long a reconfiguration waits for a next member, if a quorum is ready: one
+// that it does not wait for observes.
+func newTown(t testing.TB, n, members uint64, grace time.Duration) *town {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
-	w := &town{TB: t, ctx: ctx, nodes: map[uint64]*townsman{}}
+	w := &town{TB: t, ctx: ctx, grace: grace, nodes: map[uint64]*townsman{}}
 	for id := uint64(1); id <= n; id++ {
 		w.nodes[id] = &townsman{id: id, disk: vfs.NewMem(), directory: peer.NewDirectory()}
 		w.listen(id, "127.0.0.1:0")
@@ -88,7 +90,7 @@ func (w *town) open(id uint64) {
 		Engines:  map[string]consensus.Engine{raft.Name: consensus.EngineFunc(n.raft)},
 		Observe:  observer.Engine(observer.Options{Peers: peers, CheckInterval: quick}),
 		Switcher: consensus.SwitcherOptions{AskAfter: 200 * time.Millisecond},
-		Attempt:  consensus.AttemptOptions{Grace: 100 * time.Millisecond},
+		Attempt:  consensus.AttemptOptions{Grace: w.grace},
 		OnChain: func(chain, prepared []consensus.Segment) {
 			n.directory.Set(peer.View{Segments: chain, Prepared: prepared, Observers: w.keys(), Bootstrap: w.places})
 		},
@@ -181,7 +183,7 @@ func (w *town) same(a, b uint64, last consensus.LSN) {
 
 // TestPromotion: observers follow a raft segment, outlive a member, take over from all of its members, and are followed by these.
 func TestPromotion(t *testing.T) {
-	w := newTown(t, 6, 3)
+	w := newTown(t, 6, 3, patience)
 	w.role(4, consensus.Observes)
 	w.appendAt(1, 1, 4, 5, 2, 6, 4)
 	tail, err := w.nodes[5].log.Tail(w.ctx, consensus.Consistent)
@@ -207,7 +209,7 @@ func TestPromotion(t *testing.T) {
 // TestComesBack: a member is away while the log moves on, twice, and all members that it knows of are turned off. It comes back as an observer, from one that
 // its configuration names, and is made a member again.
 func TestComesBack(t *testing.T) {
-	w := newTown(t, 6, 3)
+	w := newTown(t, 6, 3, 100*time.Millisecond)
 	w.appendAt(1, 1, 2, 3)
 	w.stop(3)
 	w.reconfigure(1, 2, 2, 4) // by one that will not be a member

@@ -18,7 +18,7 @@ import (
 	"ledgerd/consensus/raft"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // A cluster is members with disks of their own and a network between them.
 type cluster struct {

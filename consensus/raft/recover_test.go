@@ -64,7 +64,7 @@ func (v *village) level(nodes ...uint64) {
 			}
 		}
 		return true
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 func (v *village) status(id uint64) consensus.Status {
@@ -81,16 +81,16 @@ func TestLostQuorum(t *testing.T) {
 		n.start()
 	}
 	w := v.write(7, 1, 2)
-	require.Eventually(t, func() bool { return v.status(5).Tail > 20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(5).Tail > 20 }, patience, time.Millisecond)
 	v.nodes[4].stop() // it will hold less
-	require.Eventually(t, func() bool { return v.status(4).Tail > 40 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(4).Tail > 40 }, patience, time.Millisecond)
 	acked := w.finish()
 	v.level(1, 2, 3, 4, 6)
 	v.nodes[3].stop() // the survivor
 	v.nodes[5].stop() // an observer with as much
 	w = v.write(8, 1, 2)
 	tail := v.status(3).Tail
-	require.Eventually(t, func() bool { return v.status(3).Tail > tail+10 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(3).Tail > tail+10 }, patience, time.Millisecond)
 	require.NotEmpty(t, w.finish()) // acknowledged, and lost: no survivor has them
 	for _, n := range v.nodes[:3] {
 		n.stop()
@@ -104,7 +104,7 @@ func TestLostQuorum(t *testing.T) {
 	w = v.write(9, 4)
 	v.nodes[4].start() // took part in the dead segment, and holds less
 	v.nodes[5].start() // did not, and holds all
-	require.Eventually(t, func() bool { return v.status(5).Epoch == 2 && v.status(6).Epoch == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(5).Epoch == 2 && v.status(6).Epoch == 2 }, patience, time.Millisecond)
 
 	for i, n := range v.nodes[:3] {
 		require.ErrorIs(t, n.open(), consensus.ErrCutOff)
@@ -133,18 +133,18 @@ func TestRecoverUnderRunningNodes(t *testing.T) {
 		n.start()
 	}
 	w := v.write(7, 1, 2)
-	require.Eventually(t, func() bool { return v.status(4).Tail > 20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(4).Tail > 20 }, patience, time.Millisecond)
 	acked := w.finish()
 	v.level(1, 2, 3, 4, 5)
 	v.nodes[3].stop()
 	v.nodes[0].stop()
 	w, tail := v.write(8, 2), v.status(2).Tail
-	require.Eventually(t, func() bool { return min(v.status(3).Tail, v.status(5).Tail) > tail+10 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return min(v.status(3).Tail, v.status(5).Tail) > tail+10 }, patience, time.Millisecond)
 	w.finish()
 	v.nodes[1].stop()
 
 	// The member that is left holds more than was recovered, and so does the observer; only node 1, and the other observer, hold just that.
-	require.Eventually(t, func() bool { return v.status(3).Loglet.State == consensus.StateElecting }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(3).Loglet.State == consensus.StateElecting }, patience, time.Millisecond)
 	blocked := make(chan error, 1)
 	log, err := v.nodes[2].on()
 	require.NoError(t, err)
@@ -164,7 +164,7 @@ func TestRecoverUnderRunningNodes(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := log.Tail(v.ctx, consensus.Fast)
 			return err != nil
-		}, 10*time.Second, time.Millisecond)
+		}, patience, time.Millisecond)
 		_, err = log.Tail(v.ctx, consensus.Fast)
 		require.ErrorIs(t, err, consensus.ErrCutOff, "node %d", id)
 		_, err = log.Append(v.ctx, consensus.Record{App: "test", ID: consensus.RecordID{Session: 9, Seq: 9}})
@@ -189,7 +189,7 @@ func TestRecoverLevelMember(t *testing.T) {
 		n.start()
 	}
 	w := v.write(7, 1, 2, 3)
-	require.Eventually(t, func() bool { return v.status(4).Tail > 20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(4).Tail > 20 }, patience, time.Millisecond)
 	acked := w.finish()
 	v.level(1, 2, 3, 4)
 	v.nodes[0].stop()
@@ -202,9 +202,9 @@ func TestRecoverLevelMember(t *testing.T) {
 	v.nodes[0].start()
 	w = v.write(8, 1, 3, 4)
 	for _, id := range []uint64{1, 3} {
-		require.Eventually(t, func() bool { s := v.status(id); return s.Epoch == 2 && s.Role == "orders" }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { s := v.status(id); return s.Epoch == 2 && s.Role == "orders" }, patience, time.Millisecond)
 	}
-	require.Eventually(t, func() bool { return v.status(4).Tail > r.Base+20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(4).Tail > r.Base+20 }, patience, time.Millisecond)
 	v.check(append(acked, w.stop()...), 1, 3, 4)
 }
 
@@ -216,7 +216,7 @@ func TestPendingNeverOrders(t *testing.T) {
 	}
 	v.nodes[2].stop()
 	w := v.write(7, 1, 2)
-	require.Eventually(t, func() bool { return v.status(1).Tail > 20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(1).Tail > 20 }, patience, time.Millisecond)
 	acked := w.finish()
 	v.level(1, 2)
 	v.nodes[0].stop()
@@ -236,5 +236,5 @@ func TestPendingNeverOrders(t *testing.T) {
 	v.nodes[0].apply(r)
 	v.nodes[0].start()
 	v.check(acked, 1, 3)
-	require.Eventually(t, func() bool { return v.status(3).Epoch == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return v.status(3).Epoch == 2 }, patience, time.Millisecond)
 }

@@ -30,6 +30,7 @@ type village struct {
 	spec  consensus.Spec // of the first segment
 	nodes []*villager
 	epoch consensus.Epoch // the last one that was begun by reconfigure
+	grace time.Duration   // that a reconfiguration has for a next member, if a quorum is ready. One that it does not wait for is not vouched for, and observes
 }
 
 type villager struct {
@@ -53,9 +54,9 @@ func key(name string, n int) ed25519.PrivateKey {
 
 // newVillage makes a village whose first members are on.
 func newVillage(t testing.TB, nodes int, members ...uint64) *village {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
-	v := &village{TB: t, ctx: ctx, net: newNetwork(1), admin: key("administrator", 0), epoch: 1}
+	v := &village{TB: t, ctx: ctx, net: newNetwork(1), admin: key("administrator", 0), epoch: 1, grace: 100 * time.Millisecond}
 	t.Cleanup(v.net.close)
 	for i := range nodes {
 		v.nodes = append(v.nodes, &villager{village: v, id: uint64(i) + 1, key: key("node", i), disk: vfs.NewCrashableMem(), diverged: make(chan error, 1)})
@@ -110,7 +111,7 @@ func (n *villager) open() error {
 		Self:     n.key,
 		Peers:    n,
 		Switcher: consensus.SwitcherOptions{AskAfter: 200 * time.Millisecond, AskEvery: 200 * time.Millisecond},
-		Attempt:  consensus.AttemptOptions{Grace: 100 * time.Millisecond, Patience: 2 * time.Second},
+		Attempt:  consensus.AttemptOptions{Grace: v.grace, Patience: 2 * time.Second},
 		OnFatal:  func(err error) { v.Errorf("node %d: %v", n.id, err) },
 	})
 	if err != nil {
@@ -374,7 +375,7 @@ func (v *village) check(acked []consensus.RecordID, nodes ...uint64) {
 	for _, id := range nodes[1:] {
 		log, err := v.nodes[id-1].on()
 		require.NoError(v, err)
-		require.Eventually(v, func() bool { return log.Status().Tail >= tail }, 10*time.Second, time.Millisecond, "node %d catches up", id)
+		require.Eventually(v, func() bool { return log.Status().Tail >= tail }, patience, time.Millisecond, "node %d catches up", id)
 		got, err := log.Read(v.ctx, 1, tail)
 		require.NoError(v, err)
 		require.Equal(v, want, got, "node %d", id)
@@ -386,7 +387,7 @@ func (v *village) reconfigure(by uint64, spec consensus.Spec) consensus.Progress
 	v.Helper()
 	log, err := v.nodes[by-1].on()
 	require.NoError(v, err)
-	require.Eventually(v, func() bool { return log.Status().Epoch == v.epoch }, 10*time.Second, time.Millisecond, "node %d learns of epoch %d", by, v.epoch)
+	require.Eventually(v, func() bool { return log.Status().Epoch == v.epoch }, patience, time.Millisecond, "node %d learns of epoch %d", by, v.epoch)
 	v.epoch++
 	q, sigs := v.request(v.epoch, spec)
 	p, err := log.Reconfigure(v.ctx, q, sigs, nil)
@@ -427,7 +428,7 @@ func TestReconfigure(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, log.Segments(), 9)
 		role := map[bool]string{true: "orders", false: "observes"}[n.id <= 3]
-		require.Eventually(t, func() bool { return log.Status().Role == role }, 10*time.Second, time.Millisecond, "node %d", n.id)
+		require.Eventually(t, func() bool { return log.Status().Role == role }, patience, time.Millisecond, "node %d", n.id)
 	}
 	for _, n := range v.nodes { // and all of it is stored
 		n.stop()
@@ -458,12 +459,13 @@ func TestReconfigureWithoutOne(t *testing.T) {
 	v.reconfigure(3, v.specOf(raft.Name, 2, 3, 4))
 	log, err := v.nodes[2].on()
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return log.Status().Role == "orders" }, 10*time.Second, time.Millisecond) // complete takes a quorum, not all
+	require.Eventually(t, func() bool { return log.Status().Role == "orders" }, patience, time.Millisecond) // complete takes a quorum, not all
 }
 
 // TestWipedDisk: a member whose disk was lost does not vote, but observes, until a reconfiguration takes it in again.
 func TestWipedDisk(t *testing.T) {
 	v := newVillage(t, 3, 1, 2, 3)
+	v.grace = patience
 	for _, n := range v.nodes {
 		n.start()
 	}
@@ -474,10 +476,10 @@ func TestWipedDisk(t *testing.T) {
 	v.nodes[2].start()
 	log, err := v.nodes[2].on()
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return log.Status().Epoch == 2 }, 10*time.Second, time.Millisecond)
-	require.Eventually(t, func() bool { return log.Status().Role == "observes" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return log.Status().Epoch == 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return log.Status().Role == "observes" }, patience, time.Millisecond)
 	v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3))
-	require.Eventually(t, func() bool { return log.Status().Role == "orders" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return log.Status().Role == "orders" }, patience, time.Millisecond)
 	v.check(w.stop(), 1, 2, 3)
 }
 
@@ -610,7 +612,7 @@ func TestLiar(t *testing.T) {
 			for _, n := range v.nodes[:2] {
 				log, err := n.on()
 				require.NoError(t, err)
-				require.Eventually(t, func() bool { return log.Status().Dissent[liar] != 0 }, 10*time.Second, time.Millisecond, "node %d names the liar", n.id)
+				require.Eventually(t, func() bool { return log.Status().Dissent[liar] != 0 }, patience, time.Millisecond, "node %d names the liar", n.id)
 				require.Len(t, log.Status().Dissent, 1)
 			}
 			break
