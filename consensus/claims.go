@@ -158,10 +158,7 @@ func (c *claims) claim(ctx context.Context, member uint64, at LSN, done chan<- s
 	if err == nil {
 		segments := c.log.store.Segments()
 		seg := segments[len(segments)-1]
-		var session uint64
-		if session, err = NewSession(); err == nil {
-			_, err = c.log.Append(ctx, SignClaim(c.log.opts.Self, seg, member, at, head).Record(RecordID{Session: session, Seq: uint64(at)}))
-		}
+		_, err = c.log.Append(ctx, SignClaim(c.log.opts.Self, seg, member, at, head).Record())
 	}
 	if err != nil && ctx.Err() == nil {
 		c.log.logger.Debug("claim", "lsn", at, "err", err)

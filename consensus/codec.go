@@ -16,6 +16,7 @@ const (
 	markVersion    = 2
 
 	recordIDBytes     = 16
+	recordKeyBytes    = len(RecordKey{})
 	recordHeaderBytes = 1 + 1 + recordIDBytes // version, length of app, id; app and payload not counted
 	entryHeaderBytes  = 1 + 8 + 8 + 8 + sha256.Size
 )
@@ -53,6 +54,22 @@ func DecodeRecord(b []byte) (Record, error) {
 		Payload: id[recordIDBytes:len(id):len(id)],
 	}
 	return r, r.Validate()
+}
+
+// keyTag separates the hashes that make keys from every other use of SHA-256.
+const keyTag = "ledgerd/record/1\x00"
+
+// Key returns the key of the record: the first half of a SHA-256 hash of all of it, as doc.go draws it. Records of app `log` leave the payload out, since
+// there the id is bound to what the record means, which is checked: the Seals of one request are one record, whoever signed them.
+func (r Record) Key() RecordKey {
+	var buf [len(keyTag) + recordHeaderBytes + MaxAppBytes]byte
+	h := sha256.New()
+	h.Write(AppendRecord(append(buf[:0], keyTag...), Record{App: r.App, ID: r.ID}))
+	if r.App != AppLog {
+		h.Write(r.Payload)
+	}
+	var sum [sha256.Size]byte
+	return RecordKey(h.Sum(sum[:0])[:recordKeyBytes])
 }
 
 func appendRecordID(dst []byte, id RecordID) []byte {

@@ -15,7 +15,7 @@
 // How a record becomes an entry, on each node:
 //
 //	Append(record)
-//	     │                  any node, any number of times under the same id
+//	     │                  any node, any number of times: the same record
 //	     ▼
 //	  engine                orders items (raw clock, record): Raft, CometBFT, a queue
 //	     │
@@ -23,7 +23,7 @@
 //	  Sequencer             void? duplicate? sealed? ─► entry: lsn, epoch, milliseconds, record, digest
 //	     │
 //	     ▼
-//	  Store                 entries + ids + mark (+ chain, if it is the Seal) in one atomic batch
+//	  Store                 entries + keys + mark (+ chain, if it is the Seal) in one atomic batch
 //	     │
 //	     ▼
 //	  Read, Follow          every entry verified against its predecessor's digest
@@ -35,13 +35,14 @@
 //
 // An LSN is a position in the log, dense from 1; an offset is one in a loglet, dense from 0. A record is what an application appends, an entry what
 // the log made of it. The tail is the first unwritten position; to trim drops a prefix on this node. A segment is a loglet at its place in the chain,
-// and the epoch is its number. The base of a segment is the LSN of its first entry. W is the dedup window: how many of the last entries' ids are
-// remembered.
+// and the epoch is its number. The base of a segment is the LSN of its first entry. A record is known by its key, a hash of all of it. W is the
+// dedup window: how many of the last entries' keys are remembered.
 //
 // # Invariants
 //
 //  1. The LSNs of entries are dense from 1. A record that is void takes none, and leaves no trace in the State.
-//  2. Of all records with the same id, at most one is an entry within any W+1 consecutive LSNs. The others' appenders are told its LSN.
+//  2. Of all records with the same key, at most one is an entry within any W+1 consecutive LSNs. The others' appenders are told its LSN. Nobody else's record
+//     has the key of one that he did not make, so nobody can have an append answered, or made void, by something else.
 //  3. digest(n) is a function of the entries 1 to n and the network id, injective up to collisions of SHA-256. What is read from the disk has been
 //     verified against it.
 //  4. What was acknowledged is durable at a quorum, readable on the node that acknowledged it, and lies at or below the segment's Seal if there
@@ -52,7 +53,7 @@
 //  7. A mark, the entries up to it, and with the Seal the chain's extension, are one atomic batch. The stored chain is a function of the stored
 //     entries, never ahead of the engine and at most behind it, when the engine repeats what is missing.
 //  8. The stored chain alone decides which engine is started. Configuration and genesis matter on an empty directory only.
-//  9. The trim point never moves back. The ids of the last W entries are kept, so a trim does not change what is a duplicate.
+//  9. The trim point never moves back. The keys of the last W entries are kept, so a trim does not change what is a duplicate.
 //  10. After a failed write or fsync nothing more is written or acknowledged by this process.
 //  11. What was stored is taken back by a Recovery alone, on a node that is stopped, and is kept in a file. A running node never cuts its log.
 //
@@ -65,7 +66,7 @@
 //	             signs a Ready: what it has of the log, and of the application, at one LSN that is the same for all.
 //	             Left behind: nothing that harms. The disk *is* vouched for; whether the epoch comes is another matter.
 //	2 seal       the Seal is appended: the request, the signatures, the statements of a quorum of the next members (Spec.Quorum). The first valid one
-//	             wins. Its record has an id made of the request, so it may be appended again by anybody.
+//	             wins. Its record has a key made of the request, so it may be appended again by anybody.
 //	             Left behind: either nothing, or a segment that has ended on every replica that comes to the Seal.
 //	3 base       each member that has applied the Seal opens the next engine; whoever comes to lead orders the Base first. A replica that has another log
 //	             than the Base says stops (ErrDiverged). From then on the new segment orders: "switched".
@@ -116,6 +117,9 @@
 //	    18+a  .   payload, to the end                      25    32  digest
 //	                                                       57    .   record, to the end
 //
+//	key of a record    first 16 bytes of the SHA-256 of "ledgerd/record/1" 0x00 | record
+//	                   A record of app `log` is hashed without its payload: its id is made of that, below.
+//
 // # Request, statement and segment
 //
 // A string, a byte string and a list are preceded by their length in four bytes; a list's is the number of its elements.
@@ -156,24 +160,25 @@
 //	Base        2, 1 | epoch identity 32 | base 8 | base digest 32
 //	            Ordered first in a segment, by its engine. It is no entry.
 //	claim       3, 1 | member 8 | epoch 8 | lsn 8 | head 32 | signature 64
+//	            The id is made in the same way of the SHA-256 of the payload.
 //	  signed    "ledgerd/claim/1" 0x00 | epoch identity 32 | member | lsn | head                (ed25519, the member's node key)
 //
 // # Store
 //
 // One pebble instance holds the whole log. A key is one byte, followed by an eight-byte number for the kinds that have one:
 //
-//	'f'            version = 1 | network id 32 | W 8
+//	'f'            version = 2 | network id 32 | W 8
 //	's' epoch      segment
 //	'a' epoch      mark: version = 2 | engine's position 8 | next lsn 8 | milliseconds 8 | digest 32 | flags 1: 1 sealed, 2 based, 4 observed
 //	'e' lsn        entry
-//	'i' lsn        id 16 | digest 32        kept for the last W entries and for all that are not trimmed
+//	'i' lsn        record key 16 | digest 32        kept for the last W entries and for all that are not trimmed
 //	't'            lsn 8 | digest 32        the trim point; absent if nothing was trimmed
 //	'r'            signed recovery of the last segment, which ends where this node has not come to yet; absent: none is waited for
 //	'v'            epoch 8         the first epoch in which this disk may take on a membership (Vouch); absent: in none
 //	'z' epoch      the segment's end
 //	'x' epoch ...  what the engine of that epoch keeps (EngineArea); each engine draws its own
 //
-// The ids are apart from the entries so that the dedup window is loaded without reading payloads, and the digests with them so that a read can begin
+// The record keys are apart from the entries so that the dedup window is loaded without reading payloads, and the digests with them so that a read can begin
 // anywhere.
 //
 // Beside pebble's files lies one of ours, `synced`, which the next section is about:
@@ -186,10 +191,10 @@
 // made of it has its trim point there, and goes on as the store that it was taken from: the same records are duplicates, get the same LSNs, times and
 // digests. If it is made for a node that has fallen behind (RejoinStore), it takes over what that has promised.
 //
-//	version = 1 | network id 32 | W 8 | lsn 8 | milliseconds at it 8
+//	version = 2 | network id 32 | W 8 | lsn 8 | milliseconds at it 8
 //	| segments: list of segment bytes, up to the one that lsn+1 falls into
 //	| their ends: list of end bytes, one fewer
-//	| ids: list of (id 16, digest 32), of the last min(W, lsn) entries, ascending
+//	| list of (record key 16, digest 32), of the last min(W, lsn) entries, ascending
 //
 // The chain in it is verified from the genesis on, by the administrators' signatures. The digests are as good as their source: see LogState.Verify.
 //

@@ -271,9 +271,9 @@ func setEntry(b *pebble.Batch, e Entry) error {
 	if err := op.Finish(); err != nil {
 		return err
 	}
-	op = b.SetDeferred(keyBytes, idValueBytes)
-	putKey(op.Key, keyID, e.LSN)
-	copy(op.Value[copy(op.Value, appendRecordID(make([]byte, 0, recordIDBytes), e.Record.ID)):], e.Digest[:])
+	op = b.SetDeferred(keyBytes, pastBytes)
+	putKey(op.Key, keyRecord, e.LSN)
+	PastEntry{e.Record.Key(), e.Digest}.put(op.Value)
 	return op.Finish()
 }
 

@@ -3,6 +3,7 @@ package consensus
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -112,9 +113,12 @@ func (s Seal) Encode() []byte {
 // Record returns the Seal as a record to append. Its id is a function of the request: however often a request is tried again, and by whomever, its
 // Seal gets into the log once.
 func (s Seal) Record() Record {
-	h := s.Request.Hash()
-	id := RecordID{Session: binary.BigEndian.Uint64(h[:]) | 1, Seq: binary.BigEndian.Uint64(h[8:])}
-	return Record{App: AppLog, ID: id, Payload: s.Encode()}
+	return Record{App: AppLog, ID: boundID(s.Request.Hash()), Payload: s.Encode()}
+}
+
+// boundID makes an id of the hash of what a record of app `log` means.
+func boundID(h [sha256.Size]byte) RecordID {
+	return RecordID{Session: binary.BigEndian.Uint64(h[:]) | 1, Seq: binary.BigEndian.Uint64(h[8:])}
 }
 
 // IsSeal reports whether a record claims to be a Seal.
@@ -293,15 +297,15 @@ func (c Claim) message(identity Digest) []byte {
 	return append(b, c.Head[:]...)
 }
 
-// Record returns the claim as a record to append.
-func (c Claim) Record(id RecordID) Record {
+// Record returns the claim as a record to append. Its id is a function of all of it.
+func (c Claim) Record() Record {
 	w := &writer{b: []byte{logKindClaim, claimVersion}}
 	w.u64(c.Member)
 	w.u64(uint64(c.Epoch))
 	w.u64(uint64(c.At))
 	w.fixed(c.Head[:])
 	w.fixed(c.Bytes[:])
-	return Record{App: AppLog, ID: id, Payload: w.b}
+	return Record{App: AppLog, ID: boundID(sha256.Sum256(w.b)), Payload: w.b}
 }
 
 // DecodeClaim decodes the payload of a claim's record, strictly. It does not check the signature. The error is ErrInvalid.
@@ -330,6 +334,8 @@ func validClaim(seg Segment, lsn LSN, r Record) error {
 	}
 	m, ok := seg.Spec.MemberByID(c.Member)
 	switch {
+	case r.ID != boundID(sha256.Sum256(r.Payload)):
+		return fmt.Errorf("%w: the claim's record has the id %v, which is not made of it", ErrInvalid, r.ID)
 	case c.Epoch != seg.Epoch || c.At >= lsn || !ok || len(m.NodeKey) != ed25519.PublicKeySize:
 		return fmt.Errorf("%w: claim of member %d of epoch %d about lsn %d, at lsn %d of epoch %d", ErrInvalid, c.Member, c.Epoch, c.At, lsn, seg.Epoch)
 	case !ed25519.Verify(m.NodeKey, c.message(seg.Identity), c.Bytes[:]):

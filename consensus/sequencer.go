@@ -8,7 +8,7 @@ type Kind int
 const (
 	// Data: the record is an entry. The segment's Seal is one too.
 	Data Kind = iota
-	// Duplicate: the record is void, since its id is that of an entry in the dedup window.
+	// Duplicate: the record is void, since its key is that of an entry in the dedup window.
 	Duplicate
 	// Void: the record is void for another reason, given in Verdict.Err.
 	Void
@@ -33,7 +33,7 @@ type State struct {
 	Next      LSN     // the next entry's
 	Digest    Digest  // digest(Next-1)
 	UnixMilli uint64  // of the entry at Next-1; 0 in an empty log
-	Window    *Window // ids of the last entries
+	Window    *Window // keys of the last entries
 	Sealed    bool    // the entry at Next-1 is the segment's Seal
 }
 
@@ -44,7 +44,7 @@ type State struct {
 // The rules, in the order in which they are asked:
 //
 //	record malformed or too large                   void      only a Byzantine engine lets it come this far
-//	id was ordered at l, and next - l <= W          duplicate  of l: also after the Seal, since it *is* in the log
+//	key was ordered at l, and next - l <= W         duplicate  of l: also after the Seal, since it *is* in the log
 //	app `log`, a Base                               based      if it is this segment's; else void: ErrInvalid, or ErrDiverged
 //	segment is sealed                               void      ErrSealed
 //	app `log`, and ValidSeal refuses it             void      ErrInvalid
@@ -71,7 +71,7 @@ func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
 	if err := r.Validate(); err != nil {
 		return Verdict{Kind: Void, Err: err}
 	}
-	if lsn, ok := s.state.Window.Lookup(r.ID); ok {
+	if lsn, ok := s.state.Window.Lookup(r.Key()); ok {
 		return Verdict{Kind: Duplicate, LSN: lsn}
 	}
 	if IsBase(r) {
@@ -99,7 +99,7 @@ func (s *Sequencer) Next(unixMilli uint64, r Record) Verdict {
 func (s *Sequencer) data(unixMilli uint64, r Record) Verdict {
 	e := Entry{LSN: s.state.Next, Epoch: s.seg.Epoch, UnixMilli: max(s.state.UnixMilli, unixMilli), Record: r}
 	e.Digest = NextDigest(s.state.Digest, e)
-	s.state.Window.add(e.LSN, r.ID)
+	s.state.Window.add(e.LSN, r.Key())
 	s.state.Next, s.state.Digest, s.state.UnixMilli = e.LSN+1, e.Digest, e.UnixMilli
 	return Verdict{Kind: Data, LSN: e.LSN, Entry: e}
 }
@@ -118,14 +118,14 @@ func (s *Sequencer) seal(unixMilli uint64, r Record) Verdict {
 	return v
 }
 
-// A Window remembers the ids of the last W entries of the log, across segments. W is a constant of the network: replicas with different ones would
+// A Window remembers the keys of the last W entries of the log, across segments. W is a constant of the network: replicas with different ones would
 // judge differently.
 type Window struct {
-	lsn    map[RecordID]LSN
-	ring   []RecordID // ring[lsn%W], valid for lsn in [first, next)
+	lsn    map[RecordKey]LSN
+	ring   []RecordKey // ring[lsn%W], valid for lsn in [first, next)
 	first  LSN
 	next   LSN
-	parent *Window // of a fork, which has no ring: its ids are those of the parent and its own
+	parent *Window // of a fork, which has no ring: its keys are those of the parent and its own
 }
 
 // NewWindow returns the empty window of a log whose next entry is next. size is W, at least 1.
@@ -133,12 +133,12 @@ func NewWindow(size int, next LSN) *Window {
 	if size < 1 {
 		panic(fmt.Sprintf("consensus: dedup window of %d", size))
 	}
-	return &Window{lsn: map[RecordID]LSN{}, ring: make([]RecordID, size), first: next, next: next}
+	return &Window{lsn: map[RecordKey]LSN{}, ring: make([]RecordKey, size), first: next, next: next}
 }
 
-// fork returns a window that begins as w is now, and whose ids are not w's. It is good for as long as w does not change.
+// fork returns a window that begins as w is now, and whose keys are not w's. It is good for as long as w does not change.
 func (w *Window) fork() *Window {
-	return &Window{lsn: map[RecordID]LSN{}, next: w.next, parent: w}
+	return &Window{lsn: map[RecordKey]LSN{}, next: w.next, parent: w}
 }
 
 // Size returns W.
@@ -149,20 +149,20 @@ func (w *Window) Size() int {
 	return len(w.ring)
 }
 
-// Lookup says whether id belongs to one of the last W entries, and to which.
-func (w *Window) Lookup(id RecordID) (LSN, bool) {
-	lsn, ok := w.lsn[id]
+// Lookup says whether key belongs to one of the last W entries, and to which.
+func (w *Window) Lookup(key RecordKey) (LSN, bool) {
+	lsn, ok := w.lsn[key]
 	if !ok && w.parent != nil {
-		lsn, ok = w.parent.Lookup(id)
+		lsn, ok = w.parent.Lookup(key)
 	}
 	return lsn, ok && w.next-lsn <= LSN(w.Size())
 }
 
-// add enters the id of the next entry, which is not in the window yet, and forgets the oldest if there are W. The LSN is an argument only to be
+// add enters the key of the next entry, which is not in the window yet, and forgets the oldest if there are W. The LSN is an argument only to be
 // checked.
-func (w *Window) add(lsn LSN, id RecordID) {
+func (w *Window) add(lsn LSN, key RecordKey) {
 	if lsn != w.next {
-		panic(fmt.Sprintf("consensus: id of lsn %d added to a window that ends before %d", lsn, w.next))
+		panic(fmt.Sprintf("consensus: key of lsn %d added to a window that ends before %d", lsn, w.next))
 	}
 	if w.parent == nil {
 		size := LSN(len(w.ring))
@@ -171,8 +171,8 @@ func (w *Window) add(lsn LSN, id RecordID) {
 			delete(w.lsn, *slot)
 			w.first++
 		}
-		*slot = id
+		*slot = key
 	}
-	w.lsn[id] = lsn
+	w.lsn[key] = lsn
 	w.next++
 }

@@ -69,7 +69,7 @@ func next(t *testing.T, d *datadriven.TestData, c chain, s *Sequencer, opened **
 		if app == "falseclaim" {
 			claim.At++
 		}
-		r = claim.Record(r.ID)
+		r = claim.Record()
 	case "badseal":
 		r = c.sign(c.request(s.seg.Epoch+1), 0).Record()
 	}
@@ -114,7 +114,7 @@ func TestSequencersAgree(t *testing.T) {
 		return NewSequencer(seg, State{Next: 1, Digest: seg.BaseDigest, Window: NewWindow(5, 1)})
 	}
 	item := func(i int) (uint64, Record) {
-		r := Record{App: "app", ID: RecordID{1, uint64(i*i%17) + 1}, Payload: []byte{byte(i)}}
+		r := Record{App: "app", ID: RecordID{1, uint64(i*i%17) + 1}}
 		if i == 70 {
 			r = c.seal(2).Record()
 		}
@@ -139,7 +139,7 @@ func TestSequencersAgree(t *testing.T) {
 		st := first.State()
 		w := NewWindow(5, max(1, st.Next-min(st.Next-1, 5)))
 		for _, e := range entries[w.next-1 : st.Next-1] {
-			w.add(e.LSN, e.Record.ID)
+			w.add(e.LSN, e.Record.Key())
 		}
 		second := NewSequencer(seg, State{Next: st.Next, Digest: st.Digest, UnixMilli: st.UnixMilli, Window: w, Sealed: st.Sealed})
 		for i := cut; i < 100; i++ {
@@ -150,4 +150,38 @@ func TestSequencersAgree(t *testing.T) {
 		want.Window, got.Window = nil, nil
 		require.Equal(t, want, got, "cut at %d", cut)
 	}
+}
+
+// TestForeignIDs: whoever puts an id that he has seen, or foresees, into a record of his own takes nothing from the one whose it is.
+func TestForeignIDs(t *testing.T) {
+	c := newChain()
+	seg := c.segment()
+	s := NewSequencer(seg, State{Next: 1, Digest: seg.BaseDigest, Window: NewWindow(64, 1)})
+	kind := func(want Kind, lsn LSN, r Record) {
+		t.Helper()
+		v := s.Next(1, r)
+		require.Equal(t, want, v.Kind, "%v", v.Err)
+		require.Equal(t, lsn, v.LSN)
+	}
+	mine := Record{App: "app", ID: RecordID{1, 1}, Payload: []byte("mine")}
+	his := Record{App: "app", ID: mine.ID, Payload: []byte("his")}
+	kind(Data, 1, his)
+	kind(Data, 2, mine)
+	kind(Duplicate, 1, his)
+	kind(Duplicate, 2, mine)
+	kind(Data, 3, Record{App: "ap", ID: mine.ID, Payload: mine.Payload})
+
+	seal := c.seal(2).Record()
+	kind(Data, 4, Record{App: "app", ID: seal.ID, Payload: seal.Payload})
+	claim := SignClaim(c.keys[3], seg, 1, 4, Digest{9}).Record()
+	claim.ID = seal.ID
+	kind(Void, 0, claim)
+	next, err := nextSegment(seg, Entry{LSN: 6, Epoch: 1, Record: seal})
+	require.NoError(t, err)
+	kind(Data, 5, Record{App: "app", ID: BaseRecord(next).ID})
+	v := s.Next(1, seal)
+	require.Equal(t, Data, v.Kind)
+	s = NewSequencer(*v.Next, State{Next: v.LSN + 1, Digest: v.Entry.Digest, UnixMilli: v.Entry.UnixMilli, Window: s.State().Window})
+	require.Equal(t, BaseRecord(next).ID, BaseRecord(*v.Next).ID, "what will be the Base's id is known before the Seal")
+	kind(Based, 0, BaseRecord(*v.Next))
 }

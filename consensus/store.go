@@ -88,7 +88,7 @@ func (o *StoreOptions) Validate() error {
 	return errors.Join(append(errs, o.Genesis.Validate())...)
 }
 
-// A Store is a node's own copy of the whole log: entries, ids, marks and the chain of segments, in one pebble instance. Engines write it through a
+// A Store is a node's own copy of the whole log: entries, record keys, marks and the chain of segments, in one pebble instance. Engines write it through a
 // Replica and do not see its keys. It is the only thing on this node that decides which segment is the last.
 //
 // Methods may be called concurrently. Locks are taken in the order life, apply, trim, mu.
@@ -265,16 +265,16 @@ const (
 	keyApplied = 'a' // epoch -> mark
 	keyEntry   = 'e' // lsn -> entry
 	keyFormat  = 'f' // -> version, network id, window
-	keyID      = 'i' // lsn -> id, digest
+	keyRecord  = 'i' // lsn -> record key, digest
 	keyPending = 'r' // -> SignedRecovery
 	keySegment = 's' // epoch -> segment
 	keyTrim    = 't' // -> lsn, digest at it
 	keyVouch   = 'v' // -> first epoch that this disk may begin to vote in
 	keySealed  = 'z' // epoch -> SegmentEnd
 
-	storeVersion = 1
+	storeVersion = 2
 	keyBytes     = 1 + 8
-	idValueBytes = recordIDBytes + len(Digest{})
+	pastBytes    = recordKeyBytes + len(Digest{})
 )
 
 func key[N ~uint64](what byte, n N) []byte { return putKey(make([]byte, keyBytes), what, n) }
@@ -364,7 +364,7 @@ func (s *Store) load() error {
 	if err := s.loadPending(head); err != nil {
 		return err
 	}
-	window, err := s.loadWindow(head, keyEnd(keyID))
+	window, err := s.loadWindow(head, keyEnd(keyRecord))
 	if err != nil {
 		return err
 	}
@@ -485,27 +485,27 @@ func (s *Store) loadTrim() (LSN, Digest, error) {
 	return lsn, digest, nil
 }
 
-// loadWindow reads the ids of the last W entries, which no trim has dropped. Those from the key end on are not looked at.
+// loadWindow reads the record keys of the last W entries, which no trim has dropped. Those from the key end on are not looked at.
 func (s *Store) loadWindow(head mark, end []byte) (*Window, error) {
 	from := LSN(1)
 	if w := LSN(s.opts.Window); head.next > w {
 		from = head.next - w
 	}
 	window := NewWindow(s.opts.Window, from)
-	err := s.scanTo(keyID, uint64(from), end, func(n uint64, v []byte) error {
+	err := s.scanTo(keyRecord, uint64(from), end, func(n uint64, v []byte) error {
 		switch lsn := LSN(n); {
 		case lsn != window.next:
-			return corrupt(window.next, "its id is missing, the next one there is of lsn %d", lsn)
-		case len(v) != idValueBytes:
-			return corrupt(lsn, "its id has %d bytes", len(v))
-		case lsn == head.next-1 && Digest(v[recordIDBytes:]) != head.digest:
+			return corrupt(window.next, "its record key is missing, the next one there is of lsn %d", lsn)
+		case len(v) != pastBytes:
+			return corrupt(lsn, "its record key has %d bytes", len(v))
+		case lsn == head.next-1 && Digest(v[recordKeyBytes:]) != head.digest:
 			return corrupt(lsn, "its digest is not that of the applied mark")
 		}
-		window.add(LSN(n), decodeRecordID(v))
+		window.add(LSN(n), RecordKey(v[:recordKeyBytes]))
 		return nil
 	})
 	if err == nil && window.next != head.next {
-		err = corrupt(window.next, "its id is missing, the log was applied up to lsn %d", head.next-1)
+		err = corrupt(window.next, "its record key is missing, the log was applied up to lsn %d", head.next-1)
 	}
 	return window, err
 }

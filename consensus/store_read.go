@@ -209,12 +209,12 @@ func (s *Store) digestAt(lsn LSN) (Digest, error) {
 		}
 	}
 	s.mu.RUnlock()
-	v, err := s.get(key(keyID, lsn))
+	v, err := s.get(key(keyRecord, lsn))
 	if err == nil {
-		if len(v) != idValueBytes {
-			return Digest{}, corrupt(lsn, "its id has %d bytes", len(v))
+		if len(v) != pastBytes {
+			return Digest{}, corrupt(lsn, "its record key has %d bytes", len(v))
 		}
-		return Digest(v[recordIDBytes:]), nil
+		return Digest(v[recordKeyBytes:]), nil
 	}
 	if !errors.Is(err, pebble.ErrNotFound) {
 		return Digest{}, readError(lsn, err)
@@ -230,10 +230,10 @@ func (s *Store) digestAt(lsn LSN) (Digest, error) {
 	case lsn < trimmed:
 		return Digest{}, fmt.Errorf("digest at lsn %d: trimmed up to %d: %w", lsn, trimmed, ErrTrimmed)
 	}
-	return Digest{}, corrupt(lsn, "its id is missing")
+	return Digest{}, corrupt(lsn, "its record key is missing")
 }
 
-// trimTo drops the entries up to and including upTo, and those ids that have left the dedup window. The trim point is synced, so that it does not
+// trimTo drops the entries up to and including upTo, and those record keys that have left the dedup window. The trim point is synced, so that it does not
 // move back in a crash either.
 func (s *Store) trimTo(upTo LSN) error {
 	s.trim.Lock()
@@ -245,22 +245,22 @@ func (s *Store) trimTo(upTo LSN) error {
 	if upTo <= trimmed {
 		return nil
 	}
-	v, err := s.get(key(keyID, upTo))
+	v, err := s.get(key(keyRecord, upTo))
 	if err != nil {
 		return readError(upTo, err)
 	}
-	if len(v) != idValueBytes {
-		return corrupt(upTo, "its id has %d bytes", len(v))
+	if len(v) != pastBytes {
+		return corrupt(upTo, "its record key has %d bytes", len(v))
 	}
 	point := &writer{}
 	point.u64(uint64(upTo))
-	point.fixed(v[recordIDBytes:])
+	point.fixed(v[recordKeyBytes:])
 	err = s.write(true, func(b *pebble.Batch) error {
-		ids := error(nil)
+		keys := error(nil)
 		if w := LSN(s.opts.Window); next-1 > w {
-			ids = b.DeleteRange(key(keyID, LSN(0)), key(keyID, min(upTo, next-1-w)+1), nil)
+			keys = b.DeleteRange(key(keyRecord, LSN(0)), key(keyRecord, min(upTo, next-1-w)+1), nil)
 		}
-		return errors.Join(ids, s.dropAreas(b, upTo),
+		return errors.Join(keys, s.dropAreas(b, upTo),
 			b.DeleteRange(key(keyEntry, LSN(0)), key(keyEntry, upTo+1), nil),
 			b.Set([]byte{keyTrim}, point.b, nil))
 	})

@@ -129,7 +129,7 @@ func (s *Store) planRecovery(r SignedRecovery) (c cutback, err error) {
 	if c.Cut < c.Held {
 		c.File = s.opts.FS.PathJoin(s.opts.FS.PathDir(s.opts.Dir), cutName(r.Recovery, c.Cut, c.Held))
 	}
-	c.window, err = s.loadWindow(c.mark, key(keyID, c.Cut))
+	c.window, err = s.loadWindow(c.mark, key(keyRecord, c.Cut))
 	return c, err
 }
 
@@ -162,7 +162,7 @@ func (s *Store) recovered(r SignedRecovery) (done bool, err error) {
 // locate makes the mark of the dead segment that of the cut, after it has made sure that it can be made, and that the log up to there is the one recovered.
 func (s *Store) locate(r Recovery, c *cutback, trimmed LSN) error {
 	if c.Cut < c.Held {
-		if from := LSN(max(1, int64(c.Cut)-int64(s.opts.Window))); c.Cut <= trimmed || !s.knowsID(from, c.Cut) {
+		if from := LSN(max(1, int64(c.Cut)-int64(s.opts.Window))); c.Cut <= trimmed || !s.knows(from, c.Cut) {
 			return fmt.Errorf("%w up to lsn %d: too much to cut the log back to %d and still tell a repeated record (the window is %d)", ErrTrimmed, trimmed, c.Cut-1, s.opts.Window)
 		}
 	}
@@ -182,12 +182,12 @@ func (s *Store) locate(r Recovery, c *cutback, trimmed LSN) error {
 	return r.continues(c.mark.digest, c.mark.unixMilli)
 }
 
-// knowsID reports whether the ids of [from, to) are held, from the first one on; the others are then too.
-func (s *Store) knowsID(from, to LSN) bool {
+// knows reports whether the record keys of [from, to) are held, from the first one on; the others are then too.
+func (s *Store) knows(from, to LSN) bool {
 	if from == to {
 		return true
 	}
-	_, err := s.get(key(keyID, from))
+	_, err := s.get(key(keyRecord, from))
 	return err == nil
 }
 
@@ -225,7 +225,7 @@ func (s *Store) cutBack(r SignedRecovery, c cutback) error {
 			b.Delete(key(keySealed, c.Dead.Epoch), nil),
 		}
 		if c.Cut < c.Held {
-			errs = append(errs, b.DeleteRange(key(keyEntry, c.Cut), keyEnd(keyEntry), nil), b.DeleteRange(key(keyID, c.Cut), keyEnd(keyID), nil))
+			errs = append(errs, b.DeleteRange(key(keyEntry, c.Cut), keyEnd(keyEntry), nil), b.DeleteRange(key(keyRecord, c.Cut), keyEnd(keyRecord), nil))
 		}
 		if n := len(c.Segments); n > 0 {
 			for _, kind := range []byte{keySegment, keyApplied, keySealed, keyEngine} {

@@ -10,7 +10,7 @@ import (
 )
 
 // A LogState is all that a node needs to go on with a log after LSN without the entries up to there: the chain of segments, where the log has come to,
-// and the ids of the dedup window. It is a function of the log alone, so every node that holds the same entries, and W ids before LSN, makes the same
+// and the record keys of the dedup window. It is a function of the log alone, so every node that holds the same entries, and W record keys before LSN, makes the same
 // one. doc.go draws its encoding.
 type LogState struct {
 	Network   NetworkID
@@ -24,11 +24,17 @@ type LogState struct {
 
 // A PastEntry is what is left of an entry in the dedup window when the entry is gone.
 type PastEntry struct {
-	ID     RecordID
+	Key    RecordKey
 	Digest Digest // of the log up to and including the entry
 }
 
-const logStateVersion = 1
+// put writes the form in which the store keeps it, pastBytes long.
+func (p PastEntry) put(b []byte) { copy(b[copy(b, p.Key[:]):], p.Digest[:]) }
+
+// pastEntry is the inverse of put.
+func pastEntry(b []byte) PastEntry { return PastEntry{RecordKey(b), Digest(b[recordKeyBytes:])} }
+
+const logStateVersion = 2
 
 // Digest returns the digest of the log up to and including LSN.
 func (s LogState) Digest() Digest {
@@ -75,7 +81,7 @@ func (s LogState) Encode() []byte {
 	}
 	w.u32(uint32(len(s.Last)))
 	for _, p := range s.Last {
-		w.b = appendRecordID(w.b, p.ID)
+		w.fixed(p.Key[:])
 		w.fixed(p.Digest[:])
 	}
 	return w.b
@@ -95,8 +101,8 @@ func DecodeLogState(b []byte) (LogState, error) {
 	}
 	s.Segments = decodeEach(r, DecodeSegment)
 	s.Ends = decodeEach(r, DecodeSegmentEnd)
-	for range r.count(idValueBytes) {
-		s.Last = append(s.Last, PastEntry{decodePastID(r), r.digest()})
+	for range r.count(pastBytes) {
+		s.Last = append(s.Last, pastEntry(r.take(pastBytes)))
 	}
 	if err := r.end(); err != nil {
 		return LogState{}, fmt.Errorf("log state: %w", err)
@@ -106,8 +112,6 @@ func DecodeLogState(b []byte) (LogState, error) {
 
 // maxWindow bounds what is taken for a W from outside, so that it fits an int and memory.
 const maxWindow = 1 << 28
-
-func decodePastID(r *reader) RecordID { return RecordID{Session: r.u64(), Seq: r.u64()} }
 
 // decodeEach reads a list whose elements are byte strings.
 func decodeEach[T any](r *reader, decode func([]byte) (T, error)) (all []T) {
@@ -126,18 +130,18 @@ func decodeEach[T any](r *reader, decode func([]byte) (T, error)) (all []T) {
 
 // Verify returns an error unless the state can be one of the network with this genesis: ErrWrongNetwork, or ErrInvalid with what does not hold
 // together. What is checked: every link of the chain, from the genesis on, is what the end of the one before it says, and each Seal, or Recovery in its place, is authorised by the
-// administrators of its segment; the ids are as many as they must be, and none is there twice; wherever two places speak of one digest, they agree.
+// administrators of its segment; the record keys are as many as they must be, and none is there twice; wherever two places speak of one digest, they agree.
 //
-// What cannot be checked without the entries is that these digests and ids are the log's. Who uses a state must have its digest at LSN from a source
+// What cannot be checked without the entries is that these digests and keys are the log's. Who uses a state must have its digest at LSN from a source
 // that it trusts, or hold against others what is made of it: the ledger's head names the digest at its position (parentBeaconBlockRoot) and is named
-// by whoever gave the snapshot, and the next entry that the members give only verifies on the digest at LSN. Of the ids, nothing but the sum of the
+// by whoever gave the snapshot, and the next entry that the members give only verifies on the digest at LSN. Of the keys, nothing but the sum of the
 // file that they came in speaks for them; a node with wrong ones would judge a duplicate otherwise than the members, and see it at once in the digest
 // of its next entry.
 func (s LogState) Verify(network NetworkID, genesis Spec) error {
 	if s.Network != network {
 		return fmt.Errorf("%w: the log state is of network %v, want %v", ErrWrongNetwork, s.Network, network)
 	}
-	if err := errors.Join(s.verifyForm(), s.verifyIDs()); err != nil {
+	if err := errors.Join(s.verifyForm(), s.verifyKeys()); err != nil {
 		return fmt.Errorf("log state at lsn %d: %w", s.LSN, err)
 	}
 	if err := s.verifyChain(genesis); err != nil {
@@ -156,20 +160,20 @@ func (s LogState) verifyForm() error {
 	case s.Window < 1 || s.Window > maxWindow:
 		return bad("window of %d", s.Window)
 	case LSN(len(s.Last)) != min(LSN(s.Window), s.LSN):
-		return bad("%d ids, the window is of %d", len(s.Last), s.Window)
+		return bad("%d record keys, the window is of %d", len(s.Last), s.Window)
 	case len(s.Segments) == 0 || len(s.Ends) != len(s.Segments)-1:
 		return bad("%d segments, %d of them ended", len(s.Segments), len(s.Ends))
 	}
 	return nil
 }
 
-func (s LogState) verifyIDs() error {
-	seen := make(map[RecordID]bool, len(s.Last))
+func (s LogState) verifyKeys() error {
+	seen := make(map[RecordKey]bool, len(s.Last))
 	for _, p := range s.Last {
-		if p.ID == (RecordID{}) || seen[p.ID] {
-			return fmt.Errorf("%w: the id %v is none, or is there twice", ErrInvalid, p.ID)
+		if seen[p.Key] {
+			return fmt.Errorf("%w: the record key %v is there twice", ErrInvalid, p.Key)
 		}
-		seen[p.ID] = true
+		seen[p.Key] = true
 	}
 	return nil
 }
@@ -207,7 +211,7 @@ func (s LogState) verifyEnd(seg Segment, end SegmentEnd) (Segment, error) {
 	if e.LSN > s.LSN || e.UnixMilli < seg.BaseUnixMilli {
 		return Segment{}, fmt.Errorf("%w: epoch %d ends at lsn %d, at %d ms", ErrInvalid, e.Epoch, e.LSN, e.UnixMilli)
 	}
-	if p, ok := s.past(e.LSN); ok && (p.ID != e.Record.ID || p.Digest != e.Digest) {
+	if p, ok := s.past(e.LSN); ok && (p.Key != e.Record.Key() || p.Digest != e.Digest) {
 		return Segment{}, fmt.Errorf("%w: lsn %d ends epoch %d, and is remembered as another entry", ErrInvalid, e.LSN, e.Epoch)
 	}
 	if prev, ok := s.DigestAt(e.LSN - 1); ok {
@@ -268,7 +272,7 @@ func (s *Store) snapshot(ctx context.Context, lsn LSN) (LogState, error) {
 	if state.Ends, err = s.ends(len(state.Segments) - 1); err != nil {
 		return LogState{}, err
 	}
-	if state.Last, err = s.lastIDs(ctx, lsn); err != nil {
+	if state.Last, err = s.lastRecords(ctx, lsn); err != nil {
 		return LogState{}, err
 	}
 	state.UnixMilli, err = s.unixMilliAt(ctx, lsn)
@@ -292,13 +296,13 @@ func (s *Store) ends(n int) ([]SegmentEnd, error) {
 	return all, nil
 }
 
-// lastIDs reads the ids of the W entries that end at lsn.
-func (s *Store) lastIDs(ctx context.Context, lsn LSN) ([]PastEntry, error) {
+// lastRecords reads what is remembered of the W entries that end at lsn.
+func (s *Store) lastRecords(ctx context.Context, lsn LSN) ([]PastEntry, error) {
 	from := LSN(1)
 	if w := LSN(s.opts.Window); lsn > w {
 		from = lsn - w + 1
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key(keyID, from), UpperBound: key(keyID, lsn+1)})
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key(keyRecord, from), UpperBound: key(keyRecord, lsn+1)})
 	if err != nil {
 		return nil, openError(err)
 	}
@@ -320,10 +324,10 @@ func (s *Store) lastIDs(ctx context.Context, lsn LSN) ([]PastEntry, error) {
 		if err != nil {
 			return nil, readError(want, err)
 		}
-		if len(v) != idValueBytes {
-			return nil, corrupt(want, "its id has %d bytes", len(v))
+		if len(v) != pastBytes {
+			return nil, corrupt(want, "its record key has %d bytes", len(v))
 		}
-		all = append(all, PastEntry{decodeRecordID(v), Digest(v[recordIDBytes:])})
+		all = append(all, pastEntry(v))
 		want++
 	}
 	if err := it.Error(); err != nil {
@@ -404,8 +408,9 @@ func (s *Store) restore(state LogState, kept keepsake) error {
 		}
 		first := state.LSN + 1 - LSN(len(state.Last))
 		for i, p := range state.Last {
-			v := append(appendRecordID(make([]byte, 0, idValueBytes), p.ID), p.Digest[:]...)
-			if err := b.Set(key(keyID, first+LSN(i)), v, nil); err != nil {
+			v := make([]byte, pastBytes)
+			p.put(v)
+			if err := b.Set(key(keyRecord, first+LSN(i)), v, nil); err != nil {
 				return err
 			}
 		}
@@ -417,7 +422,7 @@ func (s *Store) restore(state LogState, kept keepsake) error {
 	return errors.Join(s.db.Flush(), s.failure()) // see create
 }
 
-// setStart writes everything but the ids.
+// setStart writes everything but the record keys.
 func (s *Store) setStart(b *pebble.Batch, state LogState) error {
 	format := &writer{b: []byte{storeVersion}}
 	format.fixed(s.opts.NetworkID[:])

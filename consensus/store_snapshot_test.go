@@ -234,23 +234,22 @@ func TestRestoreRefuses(t *testing.T) {
 		err    error
 		text   string
 	}{
-		"another network":       {func(_ *LogState, o *StoreOptions) { o.NetworkID[0]++ }, ErrWrongNetwork, "network"},
-		"another genesis":       {func(_ *LogState, o *StoreOptions) { o.Genesis.Threshold = 1 }, ErrInvalid, "segment 1"},
-		"another window":        {func(_ *LogState, o *StoreOptions) { o.Window = 17 }, ErrInvalid, "window of 16"},
-		"no window":             {func(s *LogState, _ *StoreOptions) { s.Window = 0 }, ErrInvalid, "window of 0"},
-		"no entry":              {func(s *LogState, _ *StoreOptions) { s.LSN, s.Last = 0, nil }, ErrInvalid, "no entry"},
-		"an id too few":         {func(s *LogState, _ *StoreOptions) { s.Last = s.Last[1:] }, ErrInvalid, "15 ids"},
-		"an id too many":        {func(s *LogState, _ *StoreOptions) { s.Last = append(s.Last, PastEntry{ID: RecordID{9, 9}}) }, ErrInvalid, "17 ids"},
-		"an id twice":           {func(s *LogState, _ *StoreOptions) { s.Last[3].ID = s.Last[4].ID }, ErrInvalid, "twice"},
-		"the zero id":           {func(s *LogState, _ *StoreOptions) { s.Last[3].ID = RecordID{} }, ErrInvalid, "none"},
-		"no segments":           {func(s *LogState, _ *StoreOptions) { s.Segments, s.Ends = nil, nil }, ErrInvalid, "0 segments"},
-		"an end too few":        {func(s *LogState, _ *StoreOptions) { s.Ends = nil }, ErrInvalid, "2 segments, 0"},
-		"a segment too few":     {func(s *LogState, _ *StoreOptions) { s.Segments = s.Segments[:1] }, ErrInvalid, "1 segments, 1"},
-		"another last segment":  {func(s *LogState, _ *StoreOptions) { s.Segments[1].BaseUnixMilli++ }, ErrInvalid, "segment 2"},
-		"the Seal's id differs": {func(s *LogState, _ *StoreOptions) { s.Last[0].ID.Seq++ }, ErrInvalid, "another entry"},
-		"its digest differs":    {func(s *LogState, _ *StoreOptions) { s.Last[0].Digest[0]++ }, ErrInvalid, "another entry"},
-		"the Seal comes later":  {func(s *LogState, _ *StoreOptions) { s.LSN = 29 }, ErrInvalid, "ends at lsn 30"},
-		"before its segment":    {func(s *LogState, _ *StoreOptions) { s.UnixMilli = 29 }, ErrInvalid, "begins at lsn 31"},
+		"another network":        {func(_ *LogState, o *StoreOptions) { o.NetworkID[0]++ }, ErrWrongNetwork, "network"},
+		"another genesis":        {func(_ *LogState, o *StoreOptions) { o.Genesis.Threshold = 1 }, ErrInvalid, "segment 1"},
+		"another window":         {func(_ *LogState, o *StoreOptions) { o.Window = 17 }, ErrInvalid, "window of 16"},
+		"no window":              {func(s *LogState, _ *StoreOptions) { s.Window = 0 }, ErrInvalid, "window of 0"},
+		"no entry":               {func(s *LogState, _ *StoreOptions) { s.LSN, s.Last = 0, nil }, ErrInvalid, "no entry"},
+		"a key too few":          {func(s *LogState, _ *StoreOptions) { s.Last = s.Last[1:] }, ErrInvalid, "15 record keys"},
+		"a key too many":         {func(s *LogState, _ *StoreOptions) { s.Last = append(s.Last, PastEntry{Key: RecordKey{9, 9}}) }, ErrInvalid, "17 record keys"},
+		"a key twice":            {func(s *LogState, _ *StoreOptions) { s.Last[3].Key = s.Last[4].Key }, ErrInvalid, "twice"},
+		"no segments":            {func(s *LogState, _ *StoreOptions) { s.Segments, s.Ends = nil, nil }, ErrInvalid, "0 segments"},
+		"an end too few":         {func(s *LogState, _ *StoreOptions) { s.Ends = nil }, ErrInvalid, "2 segments, 0"},
+		"a segment too few":      {func(s *LogState, _ *StoreOptions) { s.Segments = s.Segments[:1] }, ErrInvalid, "1 segments, 1"},
+		"another last segment":   {func(s *LogState, _ *StoreOptions) { s.Segments[1].BaseUnixMilli++ }, ErrInvalid, "segment 2"},
+		"the Seal's key differs": {func(s *LogState, _ *StoreOptions) { s.Last[0].Key[0]++ }, ErrInvalid, "another entry"},
+		"its digest differs":     {func(s *LogState, _ *StoreOptions) { s.Last[0].Digest[0]++ }, ErrInvalid, "another entry"},
+		"the Seal comes later":   {func(s *LogState, _ *StoreOptions) { s.LSN = 29 }, ErrInvalid, "ends at lsn 30"},
+		"before its segment":     {func(s *LogState, _ *StoreOptions) { s.UnixMilli = 29 }, ErrInvalid, "begins at lsn 31"},
 		"an unsigned Seal": {func(s *LogState, _ *StoreOptions) {
 			s.Ends[0].Seal.Record = c.sign(c.request(2), 1).Record()
 		}, ErrInvalid, "signatures"},
@@ -354,12 +353,12 @@ func TestLogStateFormat(t *testing.T) {
 	c := newChain()
 	state := LogState{
 		Network: c.network, Window: 16, LSN: 2, UnixMilli: 3, Segments: []Segment{c.segment()},
-		Last: []PastEntry{{RecordID{4, 5}, Digest{6}}, {RecordID{7, 8}, Digest{9}}},
+		Last: []PastEntry{{RecordKey{4, 5}, Digest{6}}, {RecordKey{7, 8}, Digest{9}}},
 	}
 	seg := c.segment().Encode()
-	want := "01" + c.network.String() + "0000000000000010" + "0000000000000002" + "0000000000000003" +
+	want := "02" + c.network.String() + "0000000000000010" + "0000000000000002" + "0000000000000003" +
 		"00000001" + fmt.Sprintf("%08x", len(seg)) + hex.EncodeToString(seg) + "00000000" +
-		"00000002" + "0000000000000004" + "0000000000000005" + Digest{6}.String() + "0000000000000007" + "0000000000000008" + Digest{9}.String()
+		"00000002" + RecordKey{4, 5}.String() + Digest{6}.String() + RecordKey{7, 8}.String() + Digest{9}.String()
 	require.Equal(t, want, hex.EncodeToString(state.Encode()))
 	decoded, err := DecodeLogState(state.Encode())
 	require.NoError(t, err)
@@ -371,7 +370,7 @@ func FuzzDecodeLogState(f *testing.F) {
 	end := SegmentEnd{Seal: Entry{LSN: 1, Epoch: 1, Record: c.seal(2).Record()}, Proof: []byte{1}}
 	f.Add(LogState{
 		Network: c.network, Window: 16, LSN: 2, UnixMilli: 3, Segments: []Segment{c.segment(), c.segment()}, Ends: []SegmentEnd{end},
-		Last: []PastEntry{{RecordID{4, 5}, Digest{6}}, {RecordID{7, 8}, Digest{9}}},
+		Last: []PastEntry{{RecordKey{4, 5}, Digest{6}}, {RecordKey{7, 8}, Digest{9}}},
 	}.Encode())
 	f.Add(LogState{Window: 1, LSN: 1 << 63}.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -309,10 +309,10 @@ func TestCheckedAtOpen(t *testing.T) {
 		"last entry changed": {flip(key(keyEntry, LSN(n)), -1), n},
 		"last entry cut off": {set(key(keyEntry, LSN(n)), []byte{1, 2}), n},
 		"entry past the end": {set(key(keyEntry, LSN(n+1)), []byte{1, 2}), n},
-		"id lost":            {del(key(keyID, LSN(n-3))), n - 3},
-		"last id lost":       {del(key(keyID, LSN(n))), n},
-		"id cut off":         {set(key(keyID, LSN(n-3)), []byte{1}), n - 3},
-		"last digest":        {flip(key(keyID, LSN(n)), -1), n},
+		"id lost":            {del(key(keyRecord, LSN(n-3))), n - 3},
+		"last id lost":       {del(key(keyRecord, LSN(n))), n},
+		"id cut off":         {set(key(keyRecord, LSN(n-3)), []byte{1}), n - 3},
+		"last digest":        {flip(key(keyRecord, LSN(n)), -1), n},
 		"mark lost":          {del(key(keyApplied, Epoch(1))), 0},
 		"mark cut off":       {set(key(keyApplied, Epoch(1)), []byte{markVersion}), 0},
 		"mark's digest":      {flip(key(keyApplied, Epoch(1)), -2), n},
@@ -322,7 +322,7 @@ func TestCheckedAtOpen(t *testing.T) {
 		"trim point":         {set([]byte{keyTrim}, []byte{1}), 0},
 		"trimmed too far":    {set([]byte{keyTrim}, append(key(0, LSN(n+1))[1:], make([]byte, 32)...)), 0},
 		"format":             {set([]byte{keyFormat}, []byte{storeVersion, 1}), 0},
-		"another history":    {set(key(keyID, LSN(n-1)), nil), n - 1},
+		"another history":    {set(key(keyRecord, LSN(n-1)), nil), n - 1},
 		"strange key":        {set([]byte{keyEntry, 0, 1}, nil), 0},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
@@ -503,7 +503,7 @@ func TestTrimKeepsWindow(t *testing.T) {
 		return n
 	}
 	require.Equal(t, 1, count(keyEntry))
-	require.Equal(t, 16, count(keyID))
+	require.Equal(t, 16, count(keyRecord))
 	require.NoError(t, s.Close())
 	s = openStore(t, fs)
 	verdicts := apply(t, replicaOf(t, s), items(85, 100))

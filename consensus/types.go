@@ -47,8 +47,9 @@ func unmarshalHex32(dst *[32]byte, text []byte) error {
 	return nil
 }
 
-// A RecordID tells a record from every other one, so that appending it again is harmless. Session is drawn at random by each appender at its start
-// (NewSession), Seq counts that appender's records. The zero id is not valid: it is what a forgotten one looks like.
+// A RecordID makes a record unlike every other one that is appended, so that appending it again is harmless. Session is drawn at random by each appender at
+// its start (NewSession), Seq counts that appender's records. The zero id is not valid: it is what a forgotten one looks like. Whoever has seen an id can
+// write it into a record of his own: what the log goes by is the RecordKey.
 type RecordID struct {
 	Session uint64 `json:"session"`
 	Seq     uint64 `json:"seq"`
@@ -68,6 +69,12 @@ func NewSession() (uint64, error) {
 		}
 	}
 }
+
+// A RecordKey is what the log knows a record by: two records with the same key are one record, appended twice. It is a hash (Record.Key), so that nobody can make
+// another record with the key of one that he has seen, or foresees.
+type RecordKey [16]byte
+
+func (k RecordKey) String() string { return hex.EncodeToString(k[:]) }
 
 // AppLog is the application name of the log's own records: Seal, Base and Claim.
 const AppLog = "log"

@@ -194,9 +194,9 @@ func (v *VirtualLog) settle(ctx context.Context, changed <-chan struct{}) error 
 }
 
 // Append orders r and returns its LSN once it is durable at a quorum and readable here. The log keeps r.Payload, which must not be changed any
-// more. A record whose id is that of one of the last W entries is not ordered again: its LSN is returned.
+// more. A record that is one of the last W entries already (Record.Key) is not ordered again: its LSN is returned.
 //
-// Append goes on, under the same id, when the fate of an attempt is unknown, and in the next segment when one is sealed, until it knows or ctx
+// Append goes on, with the same record, when the fate of an attempt is unknown, and in the next segment when one is sealed, until it knows or ctx
 // ends. ErrInvalid, ErrTooLarge, and ErrClosed or a context error without ErrUnknownFate, mean that r is surely not in the log.
 func (v *VirtualLog) Append(ctx context.Context, r Record) (LSN, error) {
 	start := time.Now()
@@ -230,7 +230,7 @@ func (v *VirtualLog) append(ctx context.Context, r Record) (LSN, error) {
 				return 0, a.Err(err)
 			}
 		case AppendLook:
-			switch held, err := v.holds(ctx, lsn, r.ID); {
+			switch held, err := v.holds(ctx, lsn, r); {
 			case err != nil:
 				return 0, a.Err(err)
 			case held:
@@ -244,13 +244,13 @@ func (v *VirtualLog) append(ctx context.Context, r Record) (LSN, error) {
 	}
 }
 
-// holds waits until this node has come to an LSN, and reports whether the record with an id is there. If it is trimmed already, it cannot be told.
-func (v *VirtualLog) holds(ctx context.Context, lsn LSN, id RecordID) (bool, error) {
+// holds waits until this node has come to an LSN, and reports whether a record is there. If it is trimmed already, it cannot be told.
+func (v *VirtualLog) holds(ctx context.Context, lsn LSN, r Record) (bool, error) {
 	entries, err := v.Follow(ctx, lsn, 1)
 	if errors.Is(err, ErrTrimmed) {
 		return false, nil
 	}
-	return err == nil && entries[0].Record.ID == id, err
+	return err == nil && entries[0].Record.Key() == r.Key(), err
 }
 
 // Tail returns the first unwritten LSN: 1 on an empty log. With Consistent it is not below any append that was acknowledged, to anybody, before the

@@ -245,12 +245,12 @@ type Loglet struct {
 	mu struct {
 		sync.Mutex
 		closed   bool
-		moved    time.Time                           // when a block came last
-		err      error                               // set once nothing is taken in any more: ErrClosed, or why it stopped
-		waiting  map[consensus.RecordID][]*appending // own appends
-		barriers map[nonce]chan struct{}             // closed when a block has brought it
-		round    *tailRound                          // that is under way
-		next     *tailRound                          // for whoever asks meanwhile
+		moved    time.Time                            // when a block came last
+		err      error                                // set once nothing is taken in any more: ErrClosed, or why it stopped
+		waiting  map[consensus.RecordKey][]*appending // own appends
+		barriers map[nonce]chan struct{}              // closed when a block has brought it
+		round    *tailRound                           // that is under way
+		next     *tailRound                           // for whoever asks meanwhile
 	}
 }
 
@@ -263,7 +263,8 @@ var _ interface {
 // An appending is an append of this node's that waits for its answer.
 type appending struct {
 	record consensus.Record
-	key    types.TxKey
+	key    consensus.RecordKey
+	tx     types.TxKey
 	answer chan answer // buffered
 }
 
@@ -282,7 +283,7 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 	}
 	defer l.room.Release(r.Size())
 	tx := encodeRecord(r)
-	a := &appending{record: r, key: types.Tx(tx).Key(), answer: make(chan answer, 1)}
+	a := &appending{record: r, key: r.Key(), tx: types.Tx(tx).Key(), answer: make(chan answer, 1)}
 	if err := l.expect(a); err != nil {
 		return 0, err
 	}
@@ -332,7 +333,7 @@ func (l *Loglet) expect(a *appending) error {
 	if l.mu.err != nil {
 		return l.mu.err
 	}
-	l.mu.waiting[a.record.ID] = append(l.mu.waiting[a.record.ID], a)
+	l.mu.waiting[a.key] = append(l.mu.waiting[a.key], a)
 	return nil
 }
 
@@ -340,20 +341,20 @@ func (l *Loglet) expect(a *appending) error {
 func (l *Loglet) forget(a *appending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rest := l.mu.waiting[a.record.ID][:0:0]
+	rest := l.mu.waiting[a.key][:0:0]
 	same := false
-	for _, other := range l.mu.waiting[a.record.ID] {
+	for _, other := range l.mu.waiting[a.key] {
 		if other != a {
-			rest, same = append(rest, other), same || other.key == a.key
+			rest, same = append(rest, other), same || other.tx == a.tx
 		}
 	}
 	if len(rest) > 0 {
-		l.mu.waiting[a.record.ID] = rest
+		l.mu.waiting[a.key] = rest
 	} else {
-		delete(l.mu.waiting, a.record.ID)
+		delete(l.mu.waiting, a.key)
 	}
 	if !same {
-		l.pool.remove(a.key)
+		l.pool.remove(a.tx)
 	}
 }
 
@@ -366,7 +367,7 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 	for i, v := range verdicts {
 		if v.Kind == consensus.Data || v.Kind == consensus.Duplicate {
 			offset, err := l.replica.Segment().Answer(v)
-			l.answer(b.items[i].Record.ID, answer{offset, err})
+			l.answer(b.items[i].Record.Key(), answer{offset, err})
 		}
 	}
 	for _, n := range b.nonces {
@@ -376,9 +377,9 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 		}
 	}
 	if sealed {
-		for id, waiting := range l.mu.waiting {
+		for key, waiting := range l.mu.waiting {
 			offset, err := l.replica.AnswerSealed(waiting[0].record)
-			l.answer(id, answer{offset, err})
+			l.answer(key, answer{offset, err})
 		}
 		for n, done := range l.mu.barriers {
 			close(done)
@@ -394,8 +395,8 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 	}
 }
 
-func (l *Loglet) answer(id consensus.RecordID, got answer) {
-	for _, a := range l.mu.waiting[id] {
+func (l *Loglet) answer(key consensus.RecordKey, got answer) {
+	for _, a := range l.mu.waiting[key] {
 		select {
 		case a.answer <- got:
 		default: // it has one already
@@ -405,10 +406,10 @@ func (l *Loglet) answer(id consensus.RecordID, got answer) {
 
 // rejudge answers those of the log's own records that wait here and could not be entries any more, such as a Seal that has expired. Others do not become void.
 func (l *Loglet) rejudge() {
-	for id, waiting := range l.mu.waiting {
+	for key, waiting := range l.mu.waiting {
 		if r := waiting[0].record; r.App == consensus.AppLog {
 			if in, offset, err := l.lookup(r); in || err != nil {
-				l.answer(id, answer{offset, err})
+				l.answer(key, answer{offset, err})
 			}
 		}
 	}
@@ -538,8 +539,8 @@ func (l *Loglet) stop(err error) {
 	if l.mu.err == nil {
 		l.mu.err = err
 	}
-	for id := range l.mu.waiting {
-		l.answer(id, answer{err: fmt.Errorf("%w: %w", consensus.ErrUnknownFate, err)})
+	for key := range l.mu.waiting {
+		l.answer(key, answer{err: fmt.Errorf("%w: %w", consensus.ErrUnknownFate, err)})
 	}
 }
 

@@ -167,7 +167,7 @@ func (e *Engine) build(ctx context.Context, s *consensus.Store, seg consensus.Se
 	}
 	l := &Loglet{opts: e.opts, seg: seg, store: s, replica: replica, closing: make(chan struct{}), drained: make(chan struct{})}
 	l.room = consensus.NewRoom(e.opts.MaxQueueBytes, l.closing)
-	l.mu.waiting, l.mu.barriers = map[consensus.RecordID][]*appending{}, map[nonce]chan struct{}{}
+	l.mu.waiting, l.mu.barriers = map[consensus.RecordKey][]*appending{}, map[nonce]chan struct{}{}
 	n := &l.node
 	n.chainID, n.self, n.area, n.stopped, n.ended = chainID(seg), self, s.EngineArea(seg.Epoch), new(atomic.Bool), make(chan struct{})
 	for _, m := range seg.Spec.Members {

@@ -301,7 +301,6 @@ func checkDuplicates(tb TB, h Harness) {
 	rs := w.fill(10)
 	again := func() {
 		for i, r := range rs {
-			r.Payload = []byte("another payload")
 			o, err := w.loglets[i%h.members()].Append(w.ctx, r)
 			require.NoError(tb, err)
 			require.Equal(tb, consensus.Offset(i), o)
@@ -316,6 +315,34 @@ func checkDuplicates(tb TB, h Harness) {
 	require.Equal(tb, rs, records(entries))
 	_, o := w.append(0)
 	require.Equal(tb, consensus.Offset(10), o)
+}
+
+// checkForeignIDs: whoever appends something else under the id of another's record gets an entry of his own, and the other one too, whoever is first.
+func checkForeignIDs(tb TB, h Harness) {
+	w := newWorld(tb, h)
+	theirs, own := w.record(), w.record()
+	own.ID = theirs.ID
+	want := map[consensus.Offset]consensus.Record{}
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for i, r := range []consensus.Record{theirs, own} {
+		wait.Go(func() {
+			o, err := w.loglets[i%h.members()].Append(w.ctx, r)
+			if err != nil {
+				tb.Errorf("append %d: %v", i, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			want[o] = r
+		})
+	}
+	wait.Wait()
+	entries := w.all(0, 2)
+	w.verifyFirst(entries)
+	require.Len(tb, want, 2)
+	for o, r := range want {
+		require.Equal(tb, r, entries[o].Record)
+	}
 }
 
 // checkDuplicatesAtOnce: copies that are in flight together become one entry.
@@ -338,7 +365,7 @@ func checkDuplicatesAtOnce(tb TB, h Harness) {
 	require.Equal(tb, consensus.Tail{Offset: rounds}, w.tail(0))
 }
 
-// checkDedupWindow: an id counts as seen while its entry is one of the last W, and not one entry longer.
+// checkDedupWindow: a record counts as seen while its entry is one of the last W, and not one entry longer.
 func checkDedupWindow(tb TB, h Harness) {
 	const window = 16
 	for _, restart := range []bool{false, true} {

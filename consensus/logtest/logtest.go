@@ -89,6 +89,7 @@ func Checks(h Harness) []Check {
 		{"FollowToSeal", checkFollowToSeal},
 		{"Duplicates", checkDuplicates},
 		{"DuplicatesAtOnce", checkDuplicatesAtOnce},
+		{"ForeignIDs", checkForeignIDs},
 		{"DedupWindow", checkDedupWindow},
 		{"Cancel", checkCancel},
 		{"Close", checkClose},
@@ -357,19 +358,19 @@ func nodeKey(member int) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
-// verify checks what holds for every log: density, time, digests, and that no id is there twice within the window.
+// verify checks what holds for every log: density, time, digests, and that no record is there twice within the window.
 func (w *world) verify(entries []consensus.Entry, base consensus.LSN, prev consensus.Digest) {
 	w.Helper()
-	seen := map[consensus.RecordID]consensus.LSN{}
+	seen := map[consensus.RecordKey]consensus.LSN{}
 	var millis uint64
 	for i, e := range entries {
 		require.Equal(w, base+consensus.LSN(i), e.LSN, "LSNs are not dense")
 		require.NoError(w, e.Verify(prev), "digest chain broken")
 		require.GreaterOrEqual(w, e.UnixMilli, millis, "time went back at lsn %d", e.LSN)
-		if first, ok := seen[e.Record.ID]; ok && e.LSN-first <= consensus.LSN(w.window) {
+		if first, ok := seen[e.Record.Key()]; ok && e.LSN-first <= consensus.LSN(w.window) {
 			w.Errorf("record %v is there as lsn %d and %d", e.Record.ID, first, e.LSN)
 		}
-		seen[e.Record.ID] = e.LSN
+		seen[e.Record.Key()] = e.LSN
 		prev, millis = e.Digest, e.UnixMilli
 	}
 }

@@ -24,7 +24,7 @@
 //  1. Nothing is applied but entries that continue this node's log: the next LSN, of this epoch, with the digest that follows from this node's own, not before
 //     its predecessor's time, of a record that is an entry there by the rules which all engines share. One that does not is not applied, however many say so.
 //  2. What a reader sees is durable on this node.
-//  3. An Append that succeeds has its record at that offset of this node's own log, by its id, whatever the other node answered.
+//  3. An Append that succeeds has its record at that offset of this node's own log, by its key, whatever the other node answered.
 //  4. From the Seal on nothing is applied, and no other node is asked: what is asked of the loglet it answers from the store.
 //  5. An error of another node's log is never one of this loglet: its sentinels do not get out, but for what it says of the record that it was given
 //     (ErrInvalid, ErrTooLarge).
@@ -52,6 +52,6 @@
 // this node has come to the Seal, and the VirtualLog waits until it has come to that place, to see the record there. It is not appended again: when a node is far
 // behind, more than W other entries may have come meanwhile, and the record would not be known any more and be in the log twice.
 //
-// If the Seal comes while the members have not answered yet, the record is appended again, under the same id, in the next segment, at once: it would take more than W
+// If the Seal comes while the members have not answered yet, the same record is appended again in the next segment, at once: it would take more than W
 // entries ordered between the two attempts for it to be in the log twice.
 package observer

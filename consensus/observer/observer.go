@@ -201,7 +201,7 @@ func (l *Loglet) Append(ctx context.Context, r consensus.Record) (consensus.Offs
 		return l.ordered(ctx, r, lsn)
 	}
 	switch {
-	case err == nil && e != nil && e.Record.ID != r.ID:
+	case err == nil && e != nil && e.Record.Key() != r.Key():
 		return 0, fmt.Errorf("%w: a peer said that record %v is lsn %d, which is %v", consensus.ErrUnknownFate, r.ID, lsn, e.Record.ID)
 	case err == nil:
 		return o, nil
@@ -215,7 +215,7 @@ func (l *Loglet) ordered(ctx context.Context, r consensus.Record, lsn consensus.
 	tail, err := l.replica.Tail()
 	if err == nil && l.seg.Offset(lsn) < tail.Offset {
 		e, err := l.await(ctx, l.seg.Offset(lsn))
-		if err != nil || e == nil || e.Record.ID == r.ID {
+		if err != nil || e == nil || e.Record.Key() == r.Key() {
 			return l.seg.Offset(lsn), err
 		}
 	}

@@ -371,9 +371,9 @@ func forgeries(v *consensus.VirtualLog, lsn consensus.LSN) map[string]func([]con
 			e.Record.App = consensus.AppLog
 			e.Record.Payload = consensus.Seal{}.Encode()
 		}),
-		"a repeated id": fitting(func(e *consensus.Entry) { e.Record.ID = record(2).ID }),
+		"a repeated record": fitting(func(e *consensus.Entry) { e.Record = record(2) }),
 		"an unsigned claim": fitting(func(e *consensus.Entry) {
-			e.Record = consensus.Claim{Member: 1, Epoch: 1, At: 1}.Record(e.Record.ID)
+			e.Record = consensus.Claim{Member: 1, Epoch: 1, At: 1}.Record()
 		}),
 		"a Base":             fitting(func(e *consensus.Entry) { e.Record.App = consensus.AppLog; e.Record.Payload = []byte{2, 1} }),
 		"of a forged prefix": at(lsn, func(e *consensus.Entry) { e.Digest = consensus.NextDigest(consensus.Digest{7}, *e) }),
@@ -431,7 +431,7 @@ func TestRulesDiffer(t *testing.T) {
 	prev := consensus.Digest(network)
 	w.nodes[1].Serve(forger{w.log, func(entries []consensus.Entry) []consensus.Entry {
 		for i := range entries {
-			entries[i].Record.ID = consensus.RecordID{Session: 5, Seq: 5} // the same one
+			entries[i].Record = record(5) // the same one
 			entries[i].Digest = consensus.NextDigest(prev, entries[i])
 			prev = entries[i].Digest
 		}

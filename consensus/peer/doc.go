@@ -43,7 +43,7 @@
 //  5. When Membership.Close has returned, nothing is delivered any more; when Node.Serve(nil) has, no call uses the log; when Node.Close has, nothing of the node
 //     runs.
 //  6. An error of the log on the other side satisfies errors.Is for the same sentinels here. Append of a LogClient says ErrUnknownFate whenever a record may have
-//     been handed over without an answer; it appends again under the same id only.
+//     been handed over without an answer; it appends the same record again only.
 //  7. What a LogClient returns is dense, and begins where it was asked to. It is not verified: the digest is the caller's. Ends of segments and ready statements
 //     are: Peers returns none that does not carry the signatures which it takes.
 //  8. A record that was appended here is passed on to a node that orders, once: a node that observes takes nothing from others.

@@ -7,7 +7,7 @@
 //	peers ─► forwarded ────┘  leader elsewhere: forward to it            └─► the raft entry becomes a reference to the log's entry
 //
 // A node answers an append when it has itself applied the record: so nothing has to come back from the leader, and whoever forwards, forwards again
-// after a while or to the next leader, under the same id. Copies that are ordered twice are void by the rule that all engines share (package
+// after a while or to the next leader, as the same record. Copies that are ordered twice are void by the rule that all engines share (package
 // consensus, Sequencer). The fate of an append is therefore unknown only to a caller that does not wait for it.
 //
 // The protocol is the Driver: a step function, messages and completed writes in, writes and messages out, without a clock, a goroutine or a lock.
@@ -67,7 +67,7 @@
 //
 //	kind 1  raft    a raftpb.Message in protobuf
 //	kind 2  append  record, forwarded to the leader
-//	kind 3  refuse  id 16: a forwarded append was not taken; it may come again
+//	kind 3  refuse  record key 16: a forwarded append was not taken; it may come again
 //
 // # Snapshot
 //

@@ -65,14 +65,14 @@ type Driver struct {
 	// Own appends, in the order in which they came, up to their answer. Those before cursor have been handed over, or are done.
 	own       []*Append
 	cursor    int
-	byID      map[consensus.RecordID][]*Append
+	byKey     map[consensus.RecordKey][]*Append
 	handed    int    // bytes of records that were handed to another leader and not answered
 	unsure    uint64 // tick of the last look at appends that are overdue
 	forwarded []consensus.Record
 	forwBytes int
-	proposed  map[consensus.RecordID]struct{} // by this leader in this term, not yet applied
-	baseTerm  uint64                          // in which this leader proposed the Base; 0: in none
-	diverged  error                           // a quorum of the members has begun from another log than this node's
+	proposed  map[consensus.RecordKey]struct{} // by this leader in this term, not yet applied
+	baseTerm  uint64                           // in which this leader proposed the Base; 0: in none
+	diverged  error                            // a quorum of the members has begun from another log than this node's
 
 	writes   []*raftpb.Message // MsgStorageAppend, to go into the next Write
 	writing  *Write
@@ -119,6 +119,7 @@ type Append struct {
 	Record consensus.Record
 	Done   func(consensus.Offset, error) // called once, at the latest when the driver has noticed a withdrawal; it must not block
 
+	key     consensus.RecordKey
 	state   atomic.Int32
 	done    bool   // answered or dropped
 	handed  bool   // to raft or to the leader, in this term
@@ -252,7 +253,7 @@ func NewDriver(store *consensus.Store, replica *consensus.Replica, opts Options,
 	}
 	d := &Driver{
 		opts: opts, seg: replica.Segment(), self: opts.Self, voters: log.members, logger: log.logger, log: log, judge: replica.AnswerSealed,
-		byID: map[consensus.RecordID][]*Append{}, proposed: map[consensus.RecordID]struct{}{}, nonce: nonce, peers: map[uint64]*peer{},
+		byKey: map[consensus.RecordKey][]*Append{}, proposed: map[consensus.RecordKey]struct{}{}, nonce: nonce, peers: map[uint64]*peer{},
 	}
 	for _, id := range log.members {
 		if id != d.self {
@@ -327,7 +328,8 @@ func (d *Driver) Step(in Inputs) (Actions, error) {
 	}
 	for _, a := range in.Appends {
 		d.own = append(d.own, a)
-		d.byID[a.Record.ID] = append(d.byID[a.Record.ID], a)
+		a.key = a.Record.Key()
+		d.byKey[a.key] = append(d.byKey[a.key], a)
 	}
 	d.queueReads(in.Reads)
 	for {
@@ -468,13 +470,13 @@ func (d *Driver) message(from uint64, m message) error {
 	switch m.kind {
 	case kindAppend:
 		if d.leader != d.self || d.forwBytes+m.record.Size() > d.opts.MaxForwardedBytes {
-			d.out = append(d.out, outgoing{from, message{kind: kindRefuse, id: m.record.ID}})
+			d.out = append(d.out, outgoing{from, message{kind: kindRefuse, key: m.record.Key()}})
 			return nil
 		}
 		d.forwarded = append(d.forwarded, m.record)
 		d.forwBytes += m.record.Size()
 	case kindRefuse:
-		for _, a := range d.byID[m.id] {
+		for _, a := range d.byKey[m.key] {
 			if a.handed {
 				a.handed, a.after = false, d.tick+uint64(d.opts.HeartbeatTicks)
 				d.uncount(a)
@@ -631,11 +633,10 @@ func (d *Driver) finish(a *Append, o consensus.Offset, err error) {
 	}
 	a.done = true
 	d.uncount(a)
-	id := a.Record.ID
-	if same := slices.DeleteFunc(d.byID[id], func(b *Append) bool { return a == b }); len(same) > 0 {
-		d.byID[id] = same
+	if same := slices.DeleteFunc(d.byKey[a.key], func(b *Append) bool { return a == b }); len(same) > 0 {
+		d.byKey[a.key] = same
 	} else {
-		delete(d.byID, id)
+		delete(d.byKey, a.key)
 	}
 	a.Done(o, err)
 }
@@ -690,7 +691,8 @@ func (d *Driver) propose() {
 		return err == nil
 	}
 	add := func(r consensus.Record) bool {
-		if _, ok := d.proposed[r.ID]; ok {
+		key := r.Key()
+		if _, ok := d.proposed[key]; ok {
 			return true
 		}
 		data := appendEnvelope(make([]byte, 0, envelopeHeaderBytes+r.Size()), now, r)
@@ -698,7 +700,7 @@ func (d *Driver) propose() {
 			return false
 		}
 		batch = append(batch, &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Data: data})
-		d.proposed[r.ID] = struct{}{}
+		d.proposed[key] = struct{}{}
 		size += len(data)
 		total += len(data)
 		return true
@@ -933,13 +935,13 @@ func (d *Driver) applied(a *Apply) {
 		if len(e.GetData()) == 0 {
 			continue
 		}
-		v, id := a.verdicts[i], a.batch.Items[i].Record.ID
+		v, key := a.verdicts[i], a.batch.Items[i].Record.Key()
 		i++
-		delete(d.proposed, id)
+		delete(d.proposed, key)
 		if v.Kind == consensus.Data {
 			d.refs = append(d.refs, ref{e.GetIndex(), e.GetTerm(), v.LSN})
 		}
-		for _, own := range slices.Clone(d.byID[id]) {
+		for _, own := range slices.Clone(d.byKey[key]) {
 			if own.take() {
 				o, err := d.seg.Answer(v)
 				d.finish(own, o, err)

@@ -365,7 +365,7 @@ func (m message) describe() string {
 	case kindAppend:
 		return fmt.Sprintf("append %d.%d", m.record.ID.Session, m.record.ID.Seq)
 	case kindRefuse:
-		return fmt.Sprintf("refuse %d.%d", m.id.Session, m.id.Seq)
+		return fmt.Sprintf("refuse %v", m.key)
 	}
 	r := m.raft
 	out := fmt.Sprintf("%v term %d", r.GetType(), r.GetTerm())

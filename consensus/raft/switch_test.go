@@ -599,15 +599,15 @@ func TestLiar(t *testing.T) {
 	for seq := uint64(1); seq <= 20; seq++ {
 		at := log.Status().Tail - 1
 		claim := consensus.SignClaim(v.nodes[liar-1].key, log.Segments()[0], liar, at, consensus.Digest{byte(seq), 0xff})
-		_, err := log.Append(v.ctx, claim.Record(consensus.RecordID{Session: 99, Seq: seq}))
+		_, err := log.Append(v.ctx, claim.Record())
 		require.NoError(t, err)
 		forged := consensus.SignClaim(v.nodes[0].key, log.Segments()[0], liar, at, consensus.Digest{1})
-		_, err = log.Append(v.ctx, forged.Record(consensus.RecordID{Session: 98, Seq: seq}))
+		_, err = log.Append(v.ctx, forged.Record())
 		require.ErrorIs(t, err, consensus.ErrInvalid, "nobody can lie for another")
 		if seq == 10 { // what they claim later is not held against others
 			v.reconfigure(1, v.specOf(raft.Name, 1, 2, 3, 4))
 			claim = consensus.SignClaim(v.nodes[liar-1].key, log.Segments()[1], liar, at, consensus.Digest{0xee})
-			_, err = log.Append(v.ctx, claim.Record(consensus.RecordID{Session: 97, Seq: seq}))
+			_, err = log.Append(v.ctx, claim.Record())
 			require.NoError(t, err)
 			for _, n := range v.nodes[:2] {
 				log, err := n.on()

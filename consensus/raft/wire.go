@@ -66,7 +66,7 @@ type message struct {
 	kind   byte
 	raft   *raftpb.Message
 	record consensus.Record
-	id     consensus.RecordID
+	key    consensus.RecordKey
 }
 
 func (h header) append(dst []byte) []byte {
@@ -106,8 +106,7 @@ func appendMessage(dst []byte, m message) ([]byte, error) {
 	case kindAppend:
 		dst = consensus.AppendRecord(dst, m.record)
 	case kindRefuse:
-		dst = binary.BigEndian.AppendUint64(dst, m.id.Session)
-		dst = binary.BigEndian.AppendUint64(dst, m.id.Seq)
+		dst = append(dst, m.key[:]...)
 	default:
 		panic(fmt.Sprintf("raft: message of kind %d", m.kind))
 	}
@@ -150,10 +149,10 @@ func decodeMessage(kind byte, b []byte) (message, error) {
 		m.record, err = consensus.DecodeRecord(b)
 		return m, err
 	case kindRefuse:
-		if len(b) != 16 {
+		if len(b) != len(m.key) {
 			return message{}, fmt.Errorf("%w: refusal of %d bytes", consensus.ErrInvalid, len(b))
 		}
-		m.id = consensus.RecordID{Session: binary.BigEndian.Uint64(b), Seq: binary.BigEndian.Uint64(b[8:])}
+		m.key = consensus.RecordKey(b)
 		return m, nil
 	}
 	return message{}, fmt.Errorf("%w: message of kind %d", consensus.ErrInvalid, kind)

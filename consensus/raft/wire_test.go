@@ -23,7 +23,7 @@ func sampleMessages() []message {
 			},
 		}},
 		{kind: kindAppend, record: r},
-		{kind: kindRefuse, id: r.ID},
+		{kind: kindRefuse, key: r.Key()},
 	}
 }
 

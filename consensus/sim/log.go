@@ -101,7 +101,7 @@ func (n *node) append(r consensus.Record, patience time.Duration, done func(cons
 				c.again(0, l)
 			case consensus.AppendLook:
 				n.look(lsn, c, func(e consensus.Entry) {
-					if e.Record.ID != r.ID {
+					if e.Record.Key() != r.Key() {
 						c.again(pause, l)
 						return
 					}

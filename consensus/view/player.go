@@ -71,7 +71,7 @@ type Player struct {
 
 	mu struct {
 		sync.Mutex
-		proposals map[consensus.RecordID]chan Outcome
+		proposals map[consensus.RecordKey]chan Outcome
 		waiters   []waiter
 		err       error // why Run ended
 	}
@@ -90,7 +90,7 @@ func NewPlayer(log Log, app string, v View, opts Options) (*Player, error) {
 		return nil, fmt.Errorf("view %s: %w", app, err)
 	}
 	p := &Player{log: log, app: app, view: v, opts: opts, session: session, done: make(chan struct{})}
-	p.mu.proposals = make(map[consensus.RecordID]chan Outcome)
+	p.mu.proposals = make(map[consensus.RecordKey]chan Outcome)
 	p.applied.Store(uint64(v.Applied()))
 	if opts.Registerer != nil {
 		err := opts.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -189,10 +189,11 @@ func (p *Player) apply(ctx context.Context, e consensus.Entry) (result any, err 
 
 // resolve wakes the proposer of e, if it is here, and whoever waits for its LSN.
 func (p *Player) resolve(e consensus.Entry, result any) {
+	key := e.Record.Key()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ch, ok := p.mu.proposals[e.Record.ID]; ok && e.Record.App == p.app {
-		delete(p.mu.proposals, e.Record.ID)
+	if ch, ok := p.mu.proposals[key]; ok {
+		delete(p.mu.proposals, key)
 		ch <- Outcome{LSN: e.LSN, Result: result}
 	}
 	waiting := p.mu.waiters[:0]
@@ -228,24 +229,25 @@ func (p *Player) stopped() error {
 
 // Propose implements Proposer.
 func (p *Player) Propose(ctx context.Context, payload []byte) (Outcome, error) {
-	id := consensus.RecordID{Session: p.session, Seq: p.seq.Add(1)}
+	r := consensus.Record{App: p.app, ID: consensus.RecordID{Session: p.session, Seq: p.seq.Add(1)}, Payload: payload}
+	key := r.Key()
 	ch := make(chan Outcome, 1)
 	p.mu.Lock()
-	p.mu.proposals[id] = ch
+	p.mu.proposals[key] = ch
 	p.mu.Unlock()
 
-	if _, err := p.log.Append(ctx, consensus.Record{App: p.app, ID: id, Payload: payload}); err != nil {
-		p.forget(id)
+	if _, err := p.log.Append(ctx, r); err != nil {
+		p.forget(key)
 		return Outcome{}, fmt.Errorf("propose to %s: %w", p.app, err)
 	}
 	select {
 	case out := <-ch:
 		return out, nil
 	case <-ctx.Done():
-		p.forget(id)
+		p.forget(key)
 		return Outcome{}, fmt.Errorf("propose to %s: %w", p.app, ctx.Err())
 	case <-p.done:
-		p.forget(id)
+		p.forget(key)
 		select {
 		case out := <-ch: // applied, and Run ended afterwards
 			return out, nil
@@ -255,9 +257,9 @@ func (p *Player) Propose(ctx context.Context, payload []byte) (Outcome, error) {
 	}
 }
 
-func (p *Player) forget(id consensus.RecordID) {
+func (p *Player) forget(key consensus.RecordKey) {
 	p.mu.Lock()
-	delete(p.mu.proposals, id)
+	delete(p.mu.proposals, key)
 	p.mu.Unlock()
 }
 

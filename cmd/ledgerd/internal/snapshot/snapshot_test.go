@@ -304,7 +304,7 @@ func TestForgedFile(t *testing.T) {
 			return append(l[:len(l)-sha256.Size], sum[:]...)
 		}, nil, ErrBad},
 		"another digest at the head": {func(s *consensus.LogState, l []byte) []byte { s.Last[window-1].Digest[0]++; return l }, nil, ErrBad},
-		"an id twice":                {func(s *consensus.LogState, l []byte) []byte { s.Last[0].ID = s.Last[1].ID; return l }, nil, ErrBad},
+		"a record twice":             {func(s *consensus.LogState, l []byte) []byte { s.Last[0].Key = s.Last[1].Key; return l }, nil, ErrBad},
 		"an earlier clock":           {func(s *consensus.LogState, l []byte) []byte { s.UnixMilli = 1; return l }, nil, ErrBad},
 		"another window":             {func(_ *consensus.LogState, l []byte) []byte { return l }, func(g *genesis.Genesis) { g.Ledgerd.DedupWindow = 32 }, consensus.ErrWrongNetwork},
 		"another chain":              {func(_ *consensus.LogState, l []byte) []byte { return l }, func(g *genesis.Genesis) { g.Coinbase[0]++ }, consensus.ErrWrongNetwork},
