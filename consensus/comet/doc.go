@@ -9,7 +9,7 @@
 //	           │                        │
 //	           └───────────┬────────────┘
 //	                       ▼  the proposer of the height
-//	            PrepareProposal    head | Base? | records that would become entries, in the order of their coming | barriers
+//	            PrepareProposal    head | Base? | records that would become entries, by turns of their senders | barriers
 //	                       │
 //	                       ▼  every member
 //	            ProcessProposal    is it what an honest proposer could have made?
@@ -60,7 +60,8 @@
 //  6. A block that was committed and does not continue this node's log means that this node has diverged: it stops (ErrDiverged).
 //  7. Nobody but the epoch's other members gets a connection; CometBFT knows them by their node keys. Peers are not exchanged.
 //  8. What a member sends to be ordered takes room of its own (MaxForeignBytes), and a few barriers: a flood crowds out nobody else, and no proposer makes
-//     a block of it that CometBFT would not bear. What no honest member sends ends the connection, for that time.
+//     a block of it that CometBFT would not bear. Those who have something waiting get equal shares of the blocks that an honest member proposes, in bytes. What no
+//     honest member sends ends the connection, for that time.
 //  9. A member whose next block all the others have dropped, as far as they can be believed, says that it is trimmed, and stays in its place.
 //  10. If CometBFT's consensus ends by itself, which it does at a panic while the rest of it lives on, the loglet stops with ErrEngineFailed.
 //

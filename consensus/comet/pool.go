@@ -2,6 +2,7 @@ package comet
 
 import (
 	"container/list"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 // A pool holds the transactions that wait for a block: this node's own, until they are in one or are given up, and what the other members have sent, each
 // within a bound of its own, so that one which floods crowds out nobody else. Whatever is lost here its sender sends again.
 //
+// Blocks are shared in the same way: what is proposed next is the first transaction of the sender that has had the fewest bytes in blocks, among those that have
+// something waiting. So they get equal shares, whatever the sizes of their transactions, and one that asks for little is served in the next block.
+//
 // It is what CometBFT takes for its mempool, and wakes an idle chain: TxsAvailable fires when there is something and no proposal is under way.
 type pool struct {
 	maxForeign int           // what those of each other member may cost, in bytes (costOf)
@@ -21,13 +25,11 @@ type pool struct {
 
 	mu struct {
 		sync.Mutex
-		order    list.List // of *pooled, oldest first
-		byKey    map[types.TxKey]*list.Element
+		queues   []*queue // this node's own first
+		byKey    map[types.TxKey]*pooled
 		bytes    int64
-		foreign  map[p2p.ID]int // what those of each other member cost
-		barriers map[p2p.ID]int // how many of those are barriers
-		own      []*pooled      // by number; holds those that were removed, too, until they are a half
-		removed  int            // of own
+		own      []*pooled // by number; holds those that were removed, too, until they are a half
+		removed  int       // of own
 		numbers  uint64
 		closed   bool          // nothing is taken in any more
 		notified bool          // TxsAvailable has fired at this height
@@ -38,19 +40,32 @@ type pool struct {
 
 var _ mempool.Mempool = (*pool)(nil)
 
+// A queue is what waits of one sender: a member, which is known to the switch by its key. There are no more of them than members.
+type queue struct {
+	from     p2p.ID    // empty: this node's own
+	waiting  list.List // of *pooled, oldest first
+	cost     int       // of those (costOf)
+	barriers int       // how many of those are barriers
+	served   int64     // bytes of its in blocks, on a scale that all share; it means something only beside the others'
+}
+
 // A pooled transaction.
 type pooled struct {
 	tx     types.Tx
 	key    types.TxKey
-	from   p2p.ID // empty: this node's own
-	number uint64 // of this node's own
+	queue  *queue
+	at     *list.Element // in it
+	number uint64        // of this node's own
 	seen   time.Time
 	gone   bool
 }
 
+// own reports whether it is this node's own.
+func (t *pooled) own() bool { return t.queue.from == "" }
+
 func newPool(maxForeign int, ttl time.Duration) *pool {
 	p := &pool{maxForeign: maxForeign, ttl: ttl, available: make(chan struct{}, 1)}
-	p.mu.byKey, p.mu.foreign, p.mu.barriers = map[types.TxKey]*list.Element{}, map[p2p.ID]int{}, map[p2p.ID]int{}
+	p.mu.byKey, p.mu.queues = map[types.TxKey]*pooled{}, []*queue{{}}
 	return p
 }
 
@@ -62,14 +77,14 @@ func (p *pool) addOwn(tx []byte, now time.Time) types.TxKey {
 	if p.mu.closed {
 		return key
 	}
-	if e := p.mu.byKey[key]; e != nil {
-		if e.Value.(*pooled).from == "" {
+	if t := p.mu.byKey[key]; t != nil {
+		if t.own() {
 			return key
 		}
-		p.drop(e)
+		p.drop(t)
 	}
 	p.mu.numbers++
-	t := &pooled{tx: tx, key: key, number: p.mu.numbers, seen: now}
+	t := &pooled{tx: tx, key: key, queue: p.mu.queues[0], number: p.mu.numbers, seen: now}
 	p.mu.own = append(p.mu.own, t)
 	p.insert(t)
 	if p.mu.added != nil {
@@ -96,34 +111,73 @@ func (p *pool) addForeign(tx []byte, from p2p.ID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := types.Tx(tx).Key()
-	if e := p.mu.byKey[key]; e != nil {
-		e.Value.(*pooled).seen = now
+	if t := p.mu.byKey[key]; t != nil {
+		t.seen = now
 		return
 	}
 	if p.mu.closed {
 		return
 	}
-	if !p.roomFor(tx, from) {
+	q := p.queueOf(from)
+	if !p.roomFor(tx, q) {
 		p.expire(now)
-		if !p.roomFor(tx, from) {
+		if !p.roomFor(tx, q) {
 			return
 		}
 	}
-	p.mu.foreign[from] += costOf(tx)
-	if isBarrier(tx) {
-		p.mu.barriers[from]++
-	}
-	p.insert(&pooled{tx: tx, key: key, from: from, seen: now})
+	p.insert(&pooled{tx: tx, key: key, queue: q, seen: now})
 }
 
-func (p *pool) roomFor(tx []byte, from p2p.ID) bool {
-	return p.mu.foreign[from]+costOf(tx) <= p.maxForeign && (!isBarrier(tx) || p.mu.barriers[from] < maxForeignBarriers)
+func (p *pool) queueOf(from p2p.ID) *queue {
+	for _, q := range p.mu.queues {
+		if q.from == from {
+			return q
+		}
+	}
+	q := &queue{from: from}
+	p.mu.queues = append(p.mu.queues, q)
+	return q
+}
+
+func (p *pool) roomFor(tx []byte, q *queue) bool {
+	return q.cost+costOf(tx) <= p.maxForeign && (!isBarrier(tx) || q.barriers < maxForeignBarriers)
 }
 
 func (p *pool) insert(t *pooled) {
-	p.mu.byKey[t.key] = p.mu.order.PushBack(t)
+	q := t.queue
+	if q.waiting.Len() == 0 {
+		p.join(q)
+	}
+	t.at = q.waiting.PushBack(t)
+	q.cost += costOf(t.tx)
+	if isBarrier(t.tx) {
+		q.barriers++
+	}
+	p.mu.byKey[t.key] = t
 	p.mu.bytes += int64(len(t.tx))
 	p.notify()
+}
+
+// join sets how much a sender has had that begins to wait: what the least served of those who wait have had, since nobody saves up turns; or more, if it has just had
+// more. When nobody waits, all begin anew.
+func (p *pool) join(q *queue) {
+	if least, waits := p.leastServed(); waits {
+		q.served = max(q.served, least)
+		return
+	}
+	for _, q := range p.mu.queues {
+		q.served = 0
+	}
+}
+
+// leastServed returns what the one that has had the least has had, of those who wait; false if nobody does.
+func (p *pool) leastServed() (least int64, waits bool) {
+	for _, q := range p.mu.queues {
+		if q.waiting.Len() > 0 && (!waits || q.served < least) {
+			least, waits = q.served, true
+		}
+	}
+	return least, waits
 }
 
 // close drops everything, and takes nothing in any more: no block can hold it.
@@ -131,14 +185,12 @@ func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.closed = true
-	for p.mu.order.Len() > 0 {
-		p.drop(p.mu.order.Front())
-	}
+	p.dropAll()
 }
 
 // notify fires TxsAvailable, once a height.
 func (p *pool) notify() {
-	if p.mu.notified || p.mu.order.Len() == 0 {
+	if p.mu.notified || len(p.mu.byKey) == 0 {
 		return
 	}
 	p.mu.notified = true
@@ -158,29 +210,34 @@ func (p *pool) nudge(now time.Time) {
 }
 
 func (p *pool) expire(now time.Time) {
-	for e := p.mu.order.Front(); e != nil; {
-		next := e.Next()
-		if t := e.Value.(*pooled); t.from != "" && now.Sub(t.seen) > p.ttl {
-			p.drop(e)
+	for _, q := range p.mu.queues[1:] {
+		for e := q.waiting.Front(); e != nil; {
+			next := e.Next()
+			if t := e.Value.(*pooled); now.Sub(t.seen) > p.ttl {
+				p.drop(t)
+			}
+			e = next
 		}
-		e = next
 	}
 }
 
-func (p *pool) drop(e *list.Element) {
-	t := p.mu.order.Remove(e).(*pooled)
+func (p *pool) dropAll() {
+	for _, t := range p.mu.byKey {
+		p.drop(t)
+	}
+}
+
+func (p *pool) drop(t *pooled) {
+	q := t.queue
+	q.waiting.Remove(t.at)
+	q.cost -= costOf(t.tx)
+	if isBarrier(t.tx) {
+		q.barriers--
+	}
 	delete(p.mu.byKey, t.key)
 	p.mu.bytes -= int64(len(t.tx))
 	t.gone = true
-	if t.from != "" {
-		if p.mu.foreign[t.from] -= costOf(t.tx); p.mu.foreign[t.from] == 0 {
-			delete(p.mu.foreign, t.from)
-		}
-		if isBarrier(t.tx) {
-			if p.mu.barriers[t.from]--; p.mu.barriers[t.from] == 0 {
-				delete(p.mu.barriers, t.from)
-			}
-		}
+	if !t.own() {
 		return
 	}
 	t.tx = nil
@@ -201,8 +258,8 @@ func (p *pool) remove(keys ...types.TxKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys {
-		if e := p.mu.byKey[key]; e != nil {
-			p.drop(e)
+		if t := p.mu.byKey[key]; t != nil {
+			p.drop(t)
 		}
 	}
 }
@@ -233,15 +290,48 @@ func (p *pool) ReapMaxBytesMaxGas(maxBytes, _ int64) types.Txs {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var txs types.Txs
-	room := maxBytes
-	for e := p.mu.order.Front(); e != nil; e = e.Next() {
-		tx := e.Value.(*pooled).tx
-		if room -= types.ComputeProtoSizeForTxs([]types.Tx{tx}); maxBytes >= 0 && room < 0 {
+	turns := p.turns()
+	for room := maxBytes; len(turns) > 0; {
+		i := nextTurn(turns)
+		tx := turns[i].next.Value.(*pooled).tx
+		size := sizeOf(tx)
+		if room -= size; maxBytes >= 0 && room < 0 {
 			break
 		}
 		txs = append(txs, tx)
+		turns[i].served += size
+		if turns[i].next = turns[i].next.Next(); turns[i].next == nil {
+			turns = slices.Delete(turns, i, i+1)
+		}
 	}
 	return txs
+}
+
+// A turn is how far a sender has come in a proposal that is being made.
+type turn struct {
+	next   *list.Element // of its queue
+	served int64         // as in it, and with what the proposal holds
+}
+
+// turns returns those of all who wait.
+func (p *pool) turns() (turns []turn) {
+	for _, q := range p.mu.queues {
+		if q.waiting.Len() > 0 {
+			turns = append(turns, turn{q.waiting.Front(), q.served})
+		}
+	}
+	return turns
+}
+
+// nextTurn returns the index of the one that has had the least. They are as few as the members.
+func nextTurn(turns []turn) int {
+	best := 0
+	for i, t := range turns {
+		if t.served < turns[best].served {
+			best = i
+		}
+	}
+	return best
 }
 
 // ReapMaxTxs implements mempool.Mempool.
@@ -258,13 +348,28 @@ func (p *pool) Update(_ int64, txs types.Txs, _ []*abci.ExecTxResult, _ mempool.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, tx := range txs {
-		if e := p.mu.byKey[tx.Key()]; e != nil {
-			p.drop(e)
+		if t := p.mu.byKey[tx.Key()]; t != nil {
+			t.queue.served += sizeOf(tx)
+			p.drop(t)
 		}
 	}
+	p.boundLeads()
 	p.mu.notified = false
 	p.notify()
 	return nil
+}
+
+// maxLead is what a sender can have had more than another that waits, in bytes: a block. Else one whose transactions only this node knows, so that the others' blocks
+// serve everybody else, would have this node's for itself for as long afterwards.
+const maxLead = maxProposalBytes
+
+func (p *pool) boundLeads() {
+	least, waits := p.leastServed()
+	for _, q := range p.mu.queues {
+		if waits {
+			q.served = min(q.served, least+maxLead)
+		}
+	}
 }
 
 // TxsAvailable implements mempool.Mempool.
@@ -274,7 +379,7 @@ func (p *pool) TxsAvailable() <-chan struct{} { return p.available }
 func (p *pool) Size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.mu.order.Len()
+	return len(p.mu.byKey)
 }
 
 // SizeBytes implements mempool.Mempool.
@@ -308,9 +413,7 @@ func (*pool) FlushAppConn() error { return nil }
 func (p *pool) Flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.mu.order.Len() > 0 {
-		p.drop(p.mu.order.Front())
-	}
+	p.dropAll()
 }
 
 // EnableTxsAvailable implements mempool.Mempool.
