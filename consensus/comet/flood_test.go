@@ -53,8 +53,18 @@ func TestForeignRoom(t *testing.T) {
 	require.Equal(t, full+2-maxForeignBarriers, p.Size())
 	p.addForeign(barrier(6000), "a", now)
 	require.Equal(t, full+3-maxForeignBarriers, p.Size())
-	p.nudge(now.Add(2 * time.Minute))
+	for i := range byte(200) {
+		p.addForeign([]byte{kindRecord, 1, i}, "a", now)
+	}
+	full = p.Size()
+	later := now.Add(2 * time.Minute)
+	p.addForeign([]byte{kindRecord, 251}, "a", later)
+	require.Equal(t, full, p.Size(), "a full room is not searched")
+	p.nudge(later)
 	require.Zero(t, p.Size())
+	p.addForeign([]byte{kindRecord, 251}, "a", later)
+	require.Equal(t, 1, p.Size())
+	p.nudge(later.Add(2 * time.Minute))
 	for _, q := range p.mu.queues {
 		require.Zero(t, q.cost, "%q", q.from)
 		require.Zero(t, q.barriers, "%q", q.from)

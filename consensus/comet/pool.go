@@ -115,17 +115,10 @@ func (p *pool) addForeign(tx []byte, from p2p.ID, now time.Time) {
 		t.seen = now
 		return
 	}
-	if p.mu.closed {
-		return
+	// Nothing is searched for what has expired when there is no room: whoever floods would have that done for each transaction. The next nudge does it.
+	if q := p.queueOf(from); !p.mu.closed && p.roomFor(tx, q) {
+		p.insert(&pooled{tx: tx, key: key, queue: q, seen: now})
 	}
-	q := p.queueOf(from)
-	if !p.roomFor(tx, q) {
-		p.expire(now)
-		if !p.roomFor(tx, q) {
-			return
-		}
-	}
-	p.insert(&pooled{tx: tx, key: key, queue: q, seen: now})
 }
 
 func (p *pool) queueOf(from p2p.ID) *queue {
