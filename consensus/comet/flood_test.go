@@ -98,7 +98,7 @@ func commit(t *testing.T, p *pool, room int64) map[p2p.ID]int64 {
 	shares := map[p2p.ID]int64{}
 	txs := p.ReapMaxBytesMaxGas(room, -1)
 	for _, tx := range txs {
-		shares[p.mu.byKey[tx.Key()].queue.from] += sizeOf(tx)
+		shares[p.mu.byKey[tx.Key()][0].queue.from] += sizeOf(tx)
 	}
 	require.NoError(t, p.Update(1, txs, nil, nil, nil))
 	return shares
@@ -138,7 +138,7 @@ func TestEqualShares(t *testing.T) {
 		again := p.ReapMaxBytesMaxGas(room, -1)
 		require.Equal(t, txs.Hash(), again.Hash(), "what was proposed in vain is proposed again")
 		for _, tx := range txs {
-			from := p.mu.byKey[tx.Key()].queue.from
+			from := p.mu.byKey[tx.Key()][0].queue.from
 			require.Equal(t, next[from], binary.BigEndian.Uint64(tx[1+len(from):]), "%q", from)
 			next[from]++
 		}
@@ -181,4 +181,43 @@ func TestNobodySavesTurns(t *testing.T) {
 	waits(p, "idle", record, upTo(0, 200)...)
 	shares := commit(t, p, maxProposalBytes)
 	require.InDelta(t, shares["busy"], shares["idle"], 2*record)
+}
+
+// TestSameOfSeveral: a member that sends again what others have sent, before them even, does not change their turns; and no block has it twice.
+func TestSameOfSeveral(t *testing.T) {
+	const record = 4 << 10
+	p := newPool(16<<20, time.Minute)
+	waits(p, "liar", record, upTo(0, 2000)...)
+	tx, again := append([]byte{kindRecord}, "the same"...), time.Now().Add(2*time.Minute)
+	for _, from := range []p2p.ID{"liar", "honest", "honest", "liar"} {
+		p.addForeign(tx, from, again)
+	}
+	require.Equal(t, 2002, p.Size())
+	txs := p.ReapMaxBytesMaxGas(3*record, -1)
+	require.Contains(t, txs, types.Tx(tx))
+	all, times := p.ReapMaxTxs(-1), 0
+	for _, other := range all {
+		if string(other) == string(tx) {
+			times++
+		}
+	}
+	require.Equal(t, 1, times)
+	require.Len(t, all, 2001)
+
+	p.nudge(again)
+	require.Equal(t, 2, p.Size(), "both have been seen again")
+	require.NoError(t, p.Update(1, txs, nil, nil, nil))
+	require.Zero(t, p.Size())
+	require.Zero(t, p.SizeBytes())
+	require.Empty(t, p.mu.byKey)
+
+	p.addForeign(tx, "liar", again)
+	p.addForeign(tx, "honest", again)
+	p.addOwn(tx, again)
+	p.addForeign(tx, "liar", again)
+	require.Equal(t, 1, p.Size(), "its own is this node's")
+	p.nudge(again.Add(time.Hour))
+	require.Equal(t, 1, p.Size())
+	p.remove(types.Tx(tx).Key())
+	require.Zero(t, p.Size())
 }

@@ -25,8 +25,9 @@ type pool struct {
 
 	mu struct {
 		sync.Mutex
-		queues   []*queue // this node's own first
-		byKey    map[types.TxKey]*pooled
+		queues   []*queue                  // this node's own first
+		byKey    map[types.TxKey][]*pooled // the same of several senders, but alone if it is this node's own
+		count    int                       // of all
 		bytes    int64
 		own      []*pooled // by number; holds those that were removed, too, until they are a half
 		removed  int       // of own
@@ -65,7 +66,7 @@ func (t *pooled) own() bool { return t.queue.from == "" }
 
 func newPool(maxForeign int, ttl time.Duration) *pool {
 	p := &pool{maxForeign: maxForeign, ttl: ttl, available: make(chan struct{}, 1)}
-	p.mu.byKey, p.mu.queues = map[types.TxKey]*pooled{}, []*queue{{}}
+	p.mu.byKey, p.mu.queues = map[types.TxKey][]*pooled{}, []*queue{{}}
 	return p
 }
 
@@ -77,12 +78,12 @@ func (p *pool) addOwn(tx []byte, now time.Time) types.TxKey {
 	if p.mu.closed {
 		return key
 	}
-	if t := p.mu.byKey[key]; t != nil {
+	for _, t := range p.mu.byKey[key] {
 		if t.own() {
 			return key
 		}
-		p.drop(t)
 	}
+	p.dropKey(key)
 	p.mu.numbers++
 	t := &pooled{tx: tx, key: key, queue: p.mu.queues[0], number: p.mu.numbers, seen: now}
 	p.mu.own = append(p.mu.own, t)
@@ -106,14 +107,17 @@ func costOf(tx []byte) int { return len(tx) + pooledOverhead }
 
 func isBarrier(tx []byte) bool { return len(tx) > 0 && tx[0] == kindBarrier }
 
-// addForeign adds what another member has sent, if there is room for it.
+// addForeign adds what another member has sent, if there is room for it. What one has sent waits in its turn, though another may have sent the same before: one that
+// floods cannot have a record of another's wait at its own end.
 func (p *pool) addForeign(tx []byte, from p2p.ID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := types.Tx(tx).Key()
-	if t := p.mu.byKey[key]; t != nil {
-		t.seen = now
-		return
+	for _, t := range p.mu.byKey[key] {
+		if t.own() || t.queue.from == from {
+			t.seen = now
+			return
+		}
 	}
 	// Nothing is searched for what has expired when there is no room: whoever floods would have that done for each transaction. The next nudge does it.
 	if q := p.queueOf(from); !p.mu.closed && p.roomFor(tx, q) {
@@ -146,7 +150,8 @@ func (p *pool) insert(t *pooled) {
 	if isBarrier(t.tx) {
 		q.barriers++
 	}
-	p.mu.byKey[t.key] = t
+	p.mu.byKey[t.key] = append(p.mu.byKey[t.key], t)
+	p.mu.count++
 	p.mu.bytes += int64(len(t.tx))
 	p.notify()
 }
@@ -183,7 +188,7 @@ func (p *pool) close() {
 
 // notify fires TxsAvailable, once a height.
 func (p *pool) notify() {
-	if p.mu.notified || len(p.mu.byKey) == 0 {
+	if p.mu.notified || p.mu.count == 0 {
 		return
 	}
 	p.mu.notified = true
@@ -215,7 +220,14 @@ func (p *pool) expire(now time.Time) {
 }
 
 func (p *pool) dropAll() {
-	for _, t := range p.mu.byKey {
+	for key := range p.mu.byKey {
+		p.dropKey(key)
+	}
+}
+
+// dropKey drops a transaction, whosoever it is.
+func (p *pool) dropKey(key types.TxKey) {
+	for _, t := range slices.Clone(p.mu.byKey[key]) {
 		p.drop(t)
 	}
 }
@@ -227,7 +239,13 @@ func (p *pool) drop(t *pooled) {
 	if isBarrier(t.tx) {
 		q.barriers--
 	}
-	delete(p.mu.byKey, t.key)
+	same := p.mu.byKey[t.key]
+	if i := slices.Index(same, t); len(same) > 1 {
+		p.mu.byKey[t.key] = slices.Delete(same, i, i+1)
+	} else {
+		delete(p.mu.byKey, t.key)
+	}
+	p.mu.count--
 	p.mu.bytes -= int64(len(t.tx))
 	t.gone = true
 	if !t.own() {
@@ -251,9 +269,7 @@ func (p *pool) remove(keys ...types.TxKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys {
-		if t := p.mu.byKey[key]; t != nil {
-			p.drop(t)
-		}
+		p.dropKey(key)
 	}
 }
 
@@ -283,16 +299,20 @@ func (p *pool) ReapMaxBytesMaxGas(maxBytes, _ int64) types.Txs {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var txs types.Txs
-	turns := p.turns()
+	turns, shared := p.turns(), map[types.TxKey]bool{}
 	for room := maxBytes; len(turns) > 0; {
 		i := nextTurn(turns)
-		tx := turns[i].next.Value.(*pooled).tx
-		size := sizeOf(tx)
-		if room -= size; maxBytes >= 0 && room < 0 {
-			break
+		t := turns[i].next.Value.(*pooled)
+		if size := sizeOf(t.tx); !shared[t.key] {
+			if room -= size; maxBytes >= 0 && room < 0 {
+				break
+			}
+			txs = append(txs, t.tx)
+			turns[i].served += size
+			if len(p.mu.byKey[t.key]) > 1 {
+				shared[t.key] = true
+			}
 		}
-		txs = append(txs, tx)
-		turns[i].served += size
 		if turns[i].next = turns[i].next.Next(); turns[i].next == nil {
 			turns = slices.Delete(turns, i, i+1)
 		}
@@ -341,10 +361,11 @@ func (p *pool) Update(_ int64, txs types.Txs, _ []*abci.ExecTxResult, _ mempool.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, tx := range txs {
-		if t := p.mu.byKey[tx.Key()]; t != nil {
+		key := tx.Key()
+		for _, t := range p.mu.byKey[key] {
 			t.queue.served += sizeOf(tx)
-			p.drop(t)
 		}
+		p.dropKey(key)
 	}
 	p.boundLeads()
 	p.mu.notified = false
@@ -372,7 +393,7 @@ func (p *pool) TxsAvailable() <-chan struct{} { return p.available }
 func (p *pool) Size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.mu.byKey)
+	return p.mu.count
 }
 
 // SizeBytes implements mempool.Mempool.
