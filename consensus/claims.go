@@ -25,12 +25,12 @@ func (o *ClaimOptions) EnsureDefaults() {
 
 // claims makes this member's claims, and compares those of the others with this node's history.
 type claims struct {
-	log   *VirtualLog
-	opts  ClaimOptions
-	inbox chan ordered // of claims as they were ordered; one that does not fit is dropped, since another follows
+	log  *VirtualLog
+	opts ClaimOptions
 
 	mu struct {
 		sync.Mutex
+		inbox inbox
 		tally tally
 	}
 }
@@ -38,18 +38,20 @@ type claims struct {
 // ordered is a claim in the log of a segment.
 type ordered struct {
 	seg   Segment
+	lsn   LSN
 	claim Claim
 }
 
 const (
 	claimTick  = 250 * time.Millisecond
-	maxClaims  = 1024             // that wait for the application
+	maxClaims  = 64               // of a member, that wait here
 	claimBound = 10 * time.Second // of one append
 )
 
 func newClaims(v *VirtualLog) *claims {
-	c := &claims{log: v, opts: v.opts.Claims, inbox: make(chan ordered, maxClaims)}
+	c := &claims{log: v, opts: v.opts.Claims}
 	c.opts.EnsureDefaults()
+	c.mu.inbox = inbox{}
 	return c
 }
 
@@ -59,10 +61,37 @@ func (c *claims) ordered(seg Segment, e Entry) {
 	if err != nil {
 		panic(fmt.Sprintf("consensus: the claim at lsn %d was valid and does not decode: %v", e.LSN, err))
 	}
-	select {
-	case c.inbox <- ordered{seg, claim}:
-	default:
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.inbox.add(ordered{seg, e.LSN, claim})
+}
+
+// An inbox holds, by member, the claims that wait to be compared, in the order of the log. One that is full drops the oldest, and no other member's: the newest
+// stands for all of a history.
+type inbox map[uint64][]ordered
+
+func (b inbox) add(o ordered) {
+	list := append(b[o.claim.Member], o)
+	b[o.claim.Member] = list[max(0, len(list)-maxClaims):]
+}
+
+// take removes the claims about what has been applied, and returns them in the order of the log.
+func (b inbox) take(applied LSN) (ready []ordered) {
+	for member, list := range b {
+		var rest []ordered
+		for _, o := range list {
+			if o.claim.At > applied {
+				rest = append(rest, o)
+			} else {
+				ready = append(ready, o)
+			}
+		}
+		if b[member] = rest; len(rest) == 0 {
+			delete(b, member)
+		}
 	}
+	slices.SortFunc(ready, func(a, b ordered) int { return cmp.Compare(a.lsn, b.lsn) })
+	return ready
 }
 
 // run claims and compares until ctx ends.
@@ -72,16 +101,11 @@ func (c *claims) run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(claimTick)
 	defer ticker.Stop()
-	var pending []ordered // by no order: the application gets there
 	var made LSN
 	var busy chan struct{}
 	quiet := quietness{}
 	for {
 		select {
-		case o := <-c.inbox:
-			if pending = append(pending, o); len(pending) > maxClaims {
-				pending = pending[1:]
-			}
 		case <-busy:
 			busy = nil
 		case <-ticker.C:
@@ -90,7 +114,7 @@ func (c *claims) run(ctx context.Context) {
 				made, busy = at, make(chan struct{})
 				go c.claim(ctx, member, at, busy)
 			}
-			pending = slices.DeleteFunc(pending, c.compared)
+			c.compareAll()
 		case <-ctx.Done():
 			if busy != nil {
 				<-busy
@@ -165,30 +189,42 @@ func (c *claims) claim(ctx context.Context, member uint64, at LSN, done chan<- s
 	}
 }
 
-// compared compares a claim with this node's history, and reports whether that is done.
-func (c *claims) compared(o ordered) bool {
-	if o.claim.At > c.log.applied() {
-		return false
+// compareAll compares the claims about what the application has come to.
+func (c *claims) compareAll() {
+	applied := c.log.applied()
+	c.mu.Lock()
+	ready := c.mu.inbox.take(applied)
+	c.mu.Unlock()
+	for _, o := range ready {
+		c.compare(o)
 	}
+}
+
+// compare compares a claim with this node's history.
+func (c *claims) compare(o ordered) {
 	own, err := c.log.opts.Application.Fingerprint(o.claim.At)
 	switch {
-	case errors.Is(err, ErrUnwritten):
-		return false
+	case errors.Is(err, ErrUnwritten): // it is just being opened
+		c.mu.Lock()
+		c.mu.inbox.add(o)
+		c.mu.Unlock()
+		return
 	case err != nil: // too old to be known, or it cannot be read: then whoever reads it finds out
-		return true
+		return
 	}
 	c.mu.Lock()
-	dissent, err := c.mu.tally.add(o.seg, o.claim, own)
+	wrong, err := c.mu.tally.add(o.seg, o.claim, own)
 	c.mu.Unlock()
-	if dissent {
+	if wrong > 0 {
 		c.log.metrics.dissent.Inc()
+	}
+	if wrong&(wrong-1) == 0 && wrong > 0 { // whoever claims it again and again gets fewer and fewer lines
 		c.log.logger.Error("a member claims another history", "segment", o.seg.Epoch, "member", o.claim.Member, "lsn", o.claim.At,
-			"head", o.claim.Head.String(), "here", own.String())
+			"head", o.claim.Head.String(), "here", own.String(), "claims", wrong)
 	}
 	if err != nil {
 		c.log.halt(err)
 	}
-	return true
 }
 
 // dissenters returns the members whose last claim contradicts this node's history, with the LSN that it was about.
@@ -199,49 +235,62 @@ func (c *claims) dissenters() map[uint64]LSN {
 }
 
 // A tally counts the claims of one segment's members. Whoever lies, lies for himself: a history counts for what as many members claim as the fault model
-// says cannot all be wrong.
+// says cannot all be wrong, and however many claims a member makes, they take the place of its own only.
 type tally struct {
 	epoch   Epoch
-	heads   map[LSN]map[uint64]Digest // by LSN and member
-	lsns    []LSN                     // in the order in which they came up
+	claimed map[uint64]*claimed // by member
 	dissent map[uint64]LSN
 }
 
-// maxTally bounds the LSNs that are counted at a time. Members claim the same ones within seconds of each other.
+// claimed is what a member has claimed.
+type claimed struct {
+	heads map[LSN]Digest
+	lsns  []LSN  // in the order in which they came up
+	wrong uint64 // claims that contradicted this node's history
+}
+
+// maxTally bounds the LSNs that are counted of a member. Members claim the same ones within seconds of each other.
 const maxTally = 64
 
-// add counts a claim. dissent: it contradicts own, this node's fingerprint at that LSN. The error is an ErrDiverged: so many members agree on another
-// history that this node's is wrong.
-func (t *tally) add(seg Segment, c Claim, own Digest) (dissent bool, err error) {
-	if t.epoch != seg.Epoch || t.heads == nil {
-		*t = tally{epoch: seg.Epoch, heads: map[LSN]map[uint64]Digest{}, dissent: map[uint64]LSN{}}
-	}
-	at := t.heads[c.At]
-	if at == nil {
-		at = map[uint64]Digest{}
-		t.heads[c.At] = at
-		if t.lsns = append(t.lsns, c.At); len(t.lsns) > maxTally {
-			delete(t.heads, t.lsns[0])
-			t.lsns = t.lsns[1:]
+func (m *claimed) add(at LSN, head Digest) {
+	if _, again := m.heads[at]; !again {
+		if m.lsns = append(m.lsns, at); len(m.lsns) > maxTally {
+			delete(m.heads, m.lsns[0])
+			m.lsns = m.lsns[1:]
 		}
 	}
-	at[c.Member] = c.Head
+	m.heads[at] = head
+}
+
+// add counts a claim. wrong is how many claims of that member have contradicted this node's history, with this one; 0 if this one agrees with own, this node's
+// fingerprint at that LSN. The error is an ErrDiverged: so many members agree on another history that this node's is wrong.
+func (t *tally) add(seg Segment, c Claim, own Digest) (wrong uint64, err error) {
+	if t.epoch != seg.Epoch || t.claimed == nil {
+		*t = tally{epoch: seg.Epoch, claimed: map[uint64]*claimed{}, dissent: map[uint64]LSN{}}
+	}
+	m := t.claimed[c.Member]
+	if m == nil {
+		m = &claimed{heads: map[LSN]Digest{}}
+		t.claimed[c.Member] = m
+	}
+	m.add(c.At, c.Head)
 	if c.Head == own {
 		delete(t.dissent, c.Member)
-		return false, nil
+		return 0, nil
 	}
 	t.dissent[c.Member] = c.At
+	m.wrong++
 	agree := 0
-	for _, head := range at {
-		if head == c.Head {
+	for _, other := range t.claimed {
+		if head, ok := other.heads[c.At]; ok && head == c.Head {
 			agree++
 		}
 	}
 	if enough := convincing(seg.Spec); agree >= enough {
-		return true, fmt.Errorf("%w: %d of %d members of epoch %d have head %v after lsn %d, here it is %v",
+		return m.wrong, fmt.Errorf("%w: %d of %d members of epoch %d have head %v after lsn %d, here it is %v",
 			ErrDiverged, agree, len(seg.Spec.Members), seg.Epoch, c.Head, c.At, own)
 	}
-	return true, nil
+	return m.wrong, nil
 }
 
 // convincing returns how many members cannot all be wrong: a majority where they may only crash, more than may lie where they may.

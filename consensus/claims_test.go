@@ -1,8 +1,13 @@
 package consensus
 
 import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -81,19 +86,105 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// TestTallyForgets: what is counted is bounded, and of one epoch.
+// TestTallyForgets: what is counted of a member is bounded, and of one epoch.
 func TestTallyForgets(t *testing.T) {
 	var ty tally
 	seg := Segment{Epoch: 1, Spec: Spec{Members: []Member{{ID: 1}, {ID: 2}, {ID: 3}}}}
 	for at := LSN(1); at < 10*maxTally; at++ {
-		_, err := ty.add(seg, Claim{Member: 1, Epoch: 1, At: at, Head: Digest{9}}, Digest{1})
+		wrong, err := ty.add(seg, Claim{Member: 1, Epoch: 1, At: at, Head: Digest{9}}, Digest{1})
 		require.NoError(t, err)
+		require.Equal(t, uint64(at), wrong)
 	}
-	require.Len(t, ty.heads, maxTally)
-	require.Len(t, ty.lsns, maxTally)
+	require.Len(t, ty.claimed, 1)
+	require.Len(t, ty.claimed[1].heads, maxTally)
+	require.Len(t, ty.claimed[1].lsns, maxTally)
 	seg.Epoch = 2
-	_, err := ty.add(seg, Claim{Member: 2, Epoch: 2, At: 1, Head: Digest{9}}, Digest{1})
+	wrong, err := ty.add(seg, Claim{Member: 2, Epoch: 2, At: 1, Head: Digest{9}}, Digest{1})
 	require.NoError(t, err)
-	require.Len(t, ty.heads, 1)
+	require.Equal(t, uint64(1), wrong)
+	require.Len(t, ty.claimed, 1)
+	require.Len(t, ty.claimed[2].heads, 1)
 	require.Equal(t, map[uint64]LSN{2: 1}, ty.dissent)
+}
+
+// TestInbox: a member whose claims are too many loses the oldest of its own, nobody else any, and they come out in the order of the log once the application is there.
+func TestInbox(t *testing.T) {
+	b := inbox{}
+	of := func(member uint64, lsn, at LSN) ordered {
+		return ordered{lsn: lsn, claim: Claim{Member: member, At: at}}
+	}
+	b.add(of(1, 10, 5))
+	b.add(of(2, 11, 9))
+	for lsn := LSN(100); lsn < 100+3*maxClaims; lsn++ {
+		b.add(of(3, lsn, 5))
+	}
+	b.add(of(1, 1000, 6))
+	require.Empty(t, b.take(4))
+	ready := b.take(8)
+	require.Equal(t, 2+maxClaims, len(ready))
+	require.Equal(t, of(1, 10, 5), ready[0])
+	require.Equal(t, of(3, 100+2*maxClaims, 5), ready[1])
+	require.Equal(t, of(1, 1000, 6), ready[len(ready)-1])
+	require.Len(t, b, 1)
+	require.Equal(t, []ordered{of(2, 11, 9)}, b.take(9))
+	require.Empty(t, b)
+}
+
+// TestFloodOfClaims: false claims of one member, about more LSNs than are counted, neither hide that others contradict this node nor fill the messages.
+func TestFloodOfClaims(t *testing.T) {
+	const history, flood = 500, 5 * maxClaims
+	own, other := Digest{1}, Digest{2}
+	s := openStore(t, vfs.NewMem())
+	defer func() { require.NoError(t, s.Close()) }()
+	apply(t, replicaOf(t, s), items(1, history))
+	var messages bytes.Buffer
+	var halted error
+	m, err := newMetrics(nil)
+	require.NoError(t, err)
+	c := newClaims(&VirtualLog{
+		store: s, metrics: m, logger: slog.New(slog.NewTextHandler(&messages, nil)),
+		opts: Options{
+			Application: Application{Fingerprint: func(LSN) (Digest, error) { return own, nil }},
+			OnHalt:      func(err error) { halted = err },
+		},
+	})
+	seg := Segment{Epoch: 1, Spec: Spec{Faults: ByzantineFaults}}
+	for id := range uint64(7) { // two of them may lie
+		seg.Spec.Members = append(seg.Spec.Members, Member{ID: id + 1})
+	}
+	next := LSN(history)
+	say := func(member uint64, at LSN, head Digest) {
+		next++
+		c.ordered(seg, Entry{LSN: next, Record: Claim{Member: member, Epoch: 1, At: at, Head: head}.Record(RecordID{})})
+	}
+	floods := func() {
+		for at := range LSN(flood) {
+			say(7, at, Digest{7})
+			if at%maxClaims == 0 {
+				c.compareAll()
+			}
+		}
+	}
+	floods()
+	for member := range uint64(2) { // as many as may lie
+		say(member+1, 256, other)
+		floods()
+		say(member+1, 300, other)
+		floods()
+	}
+	say(4, 300, own)
+	floods()
+	c.compareAll()
+	require.NoError(t, halted)
+	require.Equal(t, map[uint64]LSN{1: 300, 2: 300, 7: flood - 1}, c.dissenters())
+	for member, atMost := range map[uint64]int{1: 2, 2: 2, 7: 12} {
+		lines := strings.Count(messages.String(), fmt.Sprintf(" member=%d ", member))
+		require.Positive(t, lines, "member %d", member)
+		require.LessOrEqual(t, lines, atMost, "member %d", member)
+	}
+	floods()
+	say(3, 300, other) // one more than may lie
+	floods()
+	c.compareAll()
+	require.ErrorIs(t, halted, ErrDiverged)
 }
