@@ -245,7 +245,7 @@ type Loglet struct {
 	mu struct {
 		sync.Mutex
 		closed   bool
-		moved    time.Time                            // when a block came last
+		offer    offer                                // of the block that comes next
 		err      error                                // set once nothing is taken in any more: ErrClosed, or why it stopped
 		waiting  map[consensus.RecordKey][]*appending // own appends
 		barriers map[nonce]chan struct{}              // closed when a block has brought it
@@ -363,7 +363,6 @@ func (l *Loglet) blockCommitted(b block, verdicts []consensus.Verdict) {
 	sealed := l.replica.Position().Sealed
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.moved = time.Now()
 	for i, v := range verdicts {
 		if v.Kind == consensus.Data || v.Kind == consensus.Duplicate {
 			offset, err := l.replica.Segment().Answer(v)

@@ -432,9 +432,6 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	n := &l.node
 	l.replica, n.app.replica, n.app.seg = replica, replica, seg
 	n.ready.Store(true)
-	l.mu.Lock()
-	l.mu.moved = time.Now()
-	l.mu.Unlock()
 	sealed := replica.Position().Sealed
 	n.gossip.tell(l.report(sealed))
 	if sealed {
