@@ -155,7 +155,7 @@ func TestFloodOfClaims(t *testing.T) {
 	next := LSN(history)
 	say := func(member uint64, at LSN, head Digest) {
 		next++
-		c.ordered(seg, Entry{LSN: next, Record: Claim{Member: member, Epoch: 1, At: at, Head: head}.Record(RecordID{})})
+		c.ordered(seg, Entry{LSN: next, Record: Claim{Member: member, Epoch: 1, At: at, Head: head}.Record()})
 	}
 	floods := func() {
 		for at := range LSN(flood) {

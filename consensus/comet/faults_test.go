@@ -285,15 +285,15 @@ func TestProposerIsHonest(t *testing.T) {
 	pool := [][]byte{
 		encodeRecord(record(1)), []byte("junk"), encodeRecord(record(100)), encodeRecord(record(100)), nonce{1}.encode(), encodeRecord(expired),
 		encodeRecord(consensus.BaseRecord(l.replica.Segment())), head{}.encode(), encodeRecord(record(101)),
-		encodeRecord(consensus.Record{App: "test", ID: record(101).ID, Payload: []byte("the id is taken by then")}),
+		encodeRecord(consensus.Record{App: "test", ID: record(101).ID, Payload: []byte("another record, under a known id")}),
 	}
 	at := l.replica.Position()
 	h := head{unixMilli: at.UnixMilli, next: at.Next, digest: at.Digest}
 	chosen, bad, err := l.app.choose(h, pool, 1<<20)
 	require.NoError(t, err)
 	require.NoError(t, l.app.judge(append([][]byte{h.encode()}, chosen...)))
-	require.Len(t, chosen, 3)
-	require.Len(t, bad, 7)
+	require.Len(t, chosen, 4)
+	require.Len(t, bad, 6)
 	few, _, err := l.app.choose(h, [][]byte{encodeRecord(record(100)), encodeRecord(record(101))}, 10)
 	require.NoError(t, err)
 	require.Len(t, few, 1, "no more than there is room for, but one at least")
