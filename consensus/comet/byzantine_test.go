@@ -32,14 +32,6 @@ func TestByzantineLies(t *testing.T) {
 	require.Len(t, Lies(), len(badBlocks)+3)
 }
 
-// skipEvidenceUnderRace skips a test in which evidence is found.
-func skipEvidenceUnderRace(t *testing.T) {
-	t.Helper()
-	if raceDetector {
-		t.Skip("CometBFT's evidence reactor copies itself (evidence/reactor.go: prepareEvidenceMessage has a value receiver) while it is being stopped, which the race detector reports")
-	}
-}
-
 // TestByzantineVotes: one of four votes for two things each time. The others order on, agree, and say who it was.
 func TestByzantineVotes(t *testing.T) {
 	skipEvidenceUnderRace(t)

@@ -82,7 +82,7 @@ func (d database) remove(k []byte, sync bool) error {
 	return b.write(sync)
 }
 
-// Iterator implements dbm.DB. It holds the range in memory: the only database that is iterated is that of evidence, which is small.
+// Iterator implements dbm.DB. It holds the range in memory: all that is iterated is the evidence that waits for a block, which is bounded (evidencePool).
 func (d database) Iterator(start, end []byte) (dbm.Iterator, error) {
 	it := &dbIterator{start: start, end: end}
 	if d.stopped.Load() {

@@ -61,7 +61,7 @@
 //  7. Nobody but the epoch's other members gets a connection; CometBFT knows them by their node keys. Peers are not exchanged.
 //  8. What a member sends to be ordered takes room of its own (MaxForeignBytes), and a few barriers: a flood crowds out nobody else, and no proposer makes
 //     a block of it that CometBFT would not bear. Those who have something waiting get equal shares of the blocks that an honest member proposes, in bytes. What no
-//     honest member sends ends the connection, for that time.
+//     honest member sends ends the connection, for that time. Evidence about a member takes a few places of its own too.
 //  9. A member whose next block all the others have dropped, as far as they can be believed, says that it is trimmed, and stays in its place.
 //  10. If CometBFT's consensus ends by itself, which it does at a panic while the rest of it lives on, the loglet stops with ErrEngineFailed.
 //

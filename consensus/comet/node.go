@@ -40,7 +40,7 @@ type node struct {
 	stopped   *atomic.Bool // nothing reads or writes the databases any more
 	blocks    *store.BlockStore
 	states    sm.Store
-	evidence  *evidence.Pool
+	evidence  *evidencePool
 	app       *app
 	pool      *pool
 	gossip    *gossip
@@ -256,7 +256,7 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	if state, err = n.states.Load(); err != nil {
 		return err
 	}
-	n.evidence, err = evidence.NewPool(database{n.area, keyEvidence, false, n.stopped}, n.states, n.blocks)
+	n.evidence, err = openEvidencePool(database{n.area, keyEvidence, false, n.stopped}, n.states, n.blocks)
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (l *Loglet) makeSwitch(conf *config.P2PConfig, log logger) error {
 		return nil
 	}))
 	n.peers.SetLogger(log)
-	reactor := evidence.NewReactor(n.evidence)
+	reactor := newEvidenceReactor(n.evidence)
 	reactor.SetLogger(log)
 	n.gossip.SetLogger(log)
 	n.peers.AddReactor("CONSENSUS", n.reactor)

@@ -79,6 +79,5 @@ func memberKey(m consensus.Member) string { return "member." + strconv.FormatUin
 // offended returns how many pieces of evidence there are, committed and pending, and whom and what the last committed one is about.
 func (l *Loglet) offended() (pieces uint64, last string) {
 	pieces, last = l.app.offences.sum()
-	pending, _ := l.evidence.PendingEvidence(-1)
-	return pieces + uint64(len(pending)), last
+	return pieces + uint64(l.evidence.Size()), last
 }
