@@ -1,6 +1,7 @@
 package comet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -330,6 +331,56 @@ func TestEngineFailure(t *testing.T) {
 	require.Equal(t, consensus.StateFailed, l.Status().State)
 	_, err = l.Append(c.ctx, c.record())
 	require.ErrorIs(t, err, consensus.ErrEngineFailed)
+}
+
+// TestWALFailure: when CometBFT cannot begin with its write-ahead log, Open says so and leaves nothing behind that is in the way; once the log can be opened, the member goes
+// on.
+func TestWALFailure(t *testing.T) {
+	directory := func(path string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)) }
+	junk := func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(bytes.Repeat([]byte("junk"), 100))
+		return errors.Join(err, f.Close())
+	}
+	for name, tt := range map[string]struct {
+		plant map[string]func(path string) error // by the name of the file
+		fails string                             // part of the message; empty: Open succeeds
+	}{
+		"a directory in its place": {map[string]func(string) error{"": directory}, "is a directory"},
+		"junk, which it mends":     {map[string]func(string) error{"": junk}, ""},
+		"junk, which it cannot copy away": {
+			map[string]func(string) error{"": junk, ".CORRUPTED": directory}, "start CometBFT's consensus",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, 1, nil)
+			c.append(0, 3)
+			wal := filepath.Join(c.loglets[0].wal, walFile)
+			c.stop(0)
+			for suffix, plant := range tt.plant {
+				require.NoError(t, plant(wal+suffix))
+			}
+			if tt.fails != "" {
+				store, opts := newStore(t, c.disks[0], c.town.spec()), c.town.options(0)
+				engine, err := New(opts)
+				require.NoError(t, err)
+				_, err = engine.Open(c.ctx, store, store.Segments()[0])
+				require.ErrorIs(t, err, consensus.ErrEngineFailed)
+				require.ErrorContains(t, err, tt.fails)
+				require.NoError(t, engine.Close())
+				require.NoError(t, store.Close())
+				for suffix := range tt.plant {
+					require.NoError(t, os.RemoveAll(wal+suffix))
+				}
+			}
+			c.start(0)
+			c.append(0, 1)
+			require.Len(t, c.agree(0), 4)
+		})
+	}
 }
 
 // TestPrepareAbandoned: what was prepared for a request is taken down for the next one, and leaves nothing that was signed; its port is free again.

@@ -52,6 +52,7 @@ type node struct {
 	logger    *slog.Logger
 
 	ready   atomic.Bool            // the replica is there
+	failed  atomic.Bool            // its consensus could not be started
 	failure atomic.Pointer[string] // what CometBFT said when its consensus panicked
 	ended   chan struct{}          // closed when its consensus has ended, or is not going to begin
 	stop    func()                 // takes all of it down
@@ -140,6 +141,17 @@ func (e *Engine) walDir(seg consensus.Segment) string {
 	return filepath.Join(e.opts.Dir, fmt.Sprintf("%d-%x", seg.Epoch, seg.Identity[:4]))
 }
 
+const walFile = "wal" // in the folder
+
+// checkWAL opens a write-ahead log as CometBFT does, which cannot be taken down as a whole any more when it fails there.
+func checkWAL(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func wipeWAL(dir string) error { return os.RemoveAll(dir) }
 
 // forgetWALs removes the write-ahead logs of epochs whose engines are not needed any more. They hold nothing but what was lost with them anyhow.
@@ -212,7 +224,7 @@ func (l *Loglet) assemble(ctx context.Context, down *teardown) error {
 	if err := os.MkdirAll(n.wal, 0o700); err != nil {
 		return err
 	}
-	conf, err := settingsOf(l.seg, filepath.Join(n.wal, "wal"))
+	conf, err := settingsOf(l.seg, filepath.Join(n.wal, walFile))
 	if err != nil {
 		return err
 	}
@@ -310,7 +322,7 @@ func (l *Loglet) makeSwitch(conf *config.P2PConfig, log logger) error {
 	reactor := newEvidenceReactor(n.evidence)
 	reactor.SetLogger(log)
 	n.gossip.SetLogger(log)
-	n.peers.AddReactor("CONSENSUS", n.reactor)
+	n.peers.AddReactor("CONSENSUS", consensusReactor{n.reactor, &n.failed})
 	n.peers.AddReactor("GOSSIP", n.gossip)
 	n.peers.AddReactor("EVIDENCE", reactor)
 	n.peers.SetNodeInfo(info)
@@ -437,8 +449,12 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	if sealed {
 		n.pool.close()
 	}
+	if err := checkWAL(filepath.Join(n.wal, walFile)); err != nil {
+		return fmt.Errorf("%w: open CometBFT's write-ahead log: %w", consensus.ErrEngineFailed, err)
+	}
 	defer func() {
-		if p := recover(); p != nil { // SwitchToConsensus panics when its write-ahead log cannot be opened
+		if p := recover(); p != nil { // SwitchToConsensus panics when the consensus cannot be started
+			n.failed.Store(true)
 			err = fmt.Errorf("%w: start CometBFT's consensus: %.500v", consensus.ErrEngineFailed, p)
 		}
 	}()
@@ -454,6 +470,21 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	l.wait.Go(l.watch)
 	l.checkDrained()
 	return nil
+}
+
+// A consensusReactor is CometBFT's, which waits for the end of the consensus even if that could not be started, and so for ever.
+type consensusReactor struct {
+	*cs.Reactor
+	failed *atomic.Bool // it could not
+}
+
+// Stop implements p2p.Reactor. After a failure CometBFT's two goroutines stay behind; the node ends with ErrEngineFailed then.
+func (r consensusReactor) Stop() error {
+	if r.failed.Load() {
+		go func() { _ = r.Reactor.Stop() }()
+		return nil
+	}
+	return r.Reactor.Stop()
 }
 
 // watch waits for the end of CometBFT's consensus. If nobody asked for it, it has panicked, and left the rest of CometBFT behind as if nothing were.
