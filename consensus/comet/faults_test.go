@@ -423,7 +423,13 @@ func TestPrepareAbandoned(t *testing.T) {
 
 // TestLeaks opens and closes a network again and again. What CometBFT leaves behind is known (doc.go), and nothing else grows.
 func TestLeaks(t *testing.T) {
-	c := startCluster(t, 2, nil)
+	for _, members := range []int{1, 2} {
+		t.Run(fmt.Sprintf("members=%d", members), func(t *testing.T) { testLeaks(t, members) })
+	}
+}
+
+func testLeaks(t *testing.T, members int) {
+	c := startCluster(t, members, nil)
 	c.append(0, 1)
 	settle := func() int {
 		n := runtime.NumGoroutine()
@@ -447,12 +453,14 @@ func TestLeaks(t *testing.T) {
 	before, open := settle(), files()
 	const rounds = 20
 	for range rounds {
-		for i := range 2 {
+		for i := range members {
 			c.stop(i)
 		}
-		c.start(0, 1)
+		for i := range members {
+			c.start(i)
+		}
 		c.append(0, 1)
 	}
-	require.LessOrEqual(t, settle(), before+2*2*rounds+4, "two goroutines for each stopped node are autofile's")
+	require.LessOrEqual(t, settle(), before+2*members*rounds+4, "two goroutines for each stopped node are autofile's")
 	require.LessOrEqual(t, files(), open+8)
 }

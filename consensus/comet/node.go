@@ -355,8 +355,8 @@ func (l *Loglet) connect(listen string, down *teardown) error {
 		if err := n.transport.Listen(*addr); err != nil {
 			return fmt.Errorf("listen for the members: %w", err)
 		}
-		down.add(func() { _ = n.transport.Close() })
 	}
+	down.add(func() { _ = n.transport.Close() }) // without a listener too: the switch waits for what it accepts
 	if err := n.peers.Start(); err != nil {
 		return fmt.Errorf("start CometBFT: %w", err)
 	}
