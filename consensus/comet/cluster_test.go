@@ -27,7 +27,7 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T, members int, options func(int, *Options)) *cluster {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	c := &cluster{T: t, ctx: ctx, town: newTown(t, members), options: options}
 	c.stores, c.engines, c.loglets = make([]*consensus.Store, members), make([]*Engine, members), make([]*Loglet, members)
 	for range members {
@@ -46,18 +46,31 @@ func newCluster(t *testing.T, members int, options func(int, *Options)) *cluster
 func (c *cluster) start(members ...int) {
 	c.Helper()
 	for _, i := range members {
-		store := newStore(c, c.disks[i], c.town.spec())
-		require.NoError(c, store.Vouch(1))
-		opts := c.town.options(i)
-		if c.options != nil {
-			c.options(i, &opts)
-		}
-		engine, err := New(opts)
-		require.NoError(c, err)
-		l, err := engine.Open(c.ctx, store, store.Segments()[0])
-		require.NoError(c, err)
-		c.stores[i], c.engines[i], c.loglets[i] = store, engine, l.(*Loglet)
+		c.create(i)
+		c.open(i)
 	}
+}
+
+// create makes a member's store, which is vouched for, and its engine.
+func (c *cluster) create(i int) {
+	c.Helper()
+	c.stores[i] = newStore(c, c.disks[i], c.town.spec())
+	require.NoError(c, c.stores[i].Vouch(1))
+	opts := c.town.options(i)
+	if c.options != nil {
+		c.options(i, &opts)
+	}
+	var err error
+	c.engines[i], err = New(opts)
+	require.NoError(c, err)
+}
+
+// open opens the loglet of a member that was created.
+func (c *cluster) open(i int) {
+	c.Helper()
+	l, err := c.engines[i].Open(c.ctx, c.stores[i], c.stores[i].Segments()[0])
+	require.NoError(c, err)
+	c.loglets[i] = l.(*Loglet)
 }
 
 func startCluster(t *testing.T, members int, options func(int, *Options)) *cluster {

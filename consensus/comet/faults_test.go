@@ -333,6 +333,33 @@ func TestEngineFailure(t *testing.T) {
 	require.ErrorIs(t, err, consensus.ErrEngineFailed)
 }
 
+// TestNoConnections: when the node accepts no connections any more, which ends CometBFT's process, the loglet says so, and stops; also if that came before it began.
+func TestNoConnections(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		t.Run(fmt.Sprintf("early=%v", early), func(t *testing.T) {
+			c := newCluster(t, 1, nil)
+			full := errors.New("too many open files")
+			if early {
+				c.create(0)
+				require.NoError(t, c.engines[0].Prepare(c.ctx, c.stores[0], c.stores[0].Segments()[0]))
+				c.engines[0].mu.prepared.noConnections(full)
+				c.open(0)
+			} else {
+				c.start(0)
+				c.append(0, 1)
+				c.loglets[0].noConnections(full)
+			}
+			l := c.loglets[0]
+			<-l.ended
+			c.eventually("it says so", func() bool { return l.Stopped() != nil })
+			require.ErrorIs(t, l.Stopped(), consensus.ErrEngineFailed)
+			require.ErrorContains(t, l.Stopped(), full.Error())
+			_, err := l.Append(c.ctx, c.record())
+			require.ErrorIs(t, err, consensus.ErrEngineFailed)
+		})
+	}
+}
+
 // TestWALFailure: when CometBFT cannot begin with its write-ahead log, Open says so and leaves nothing behind that is in the way; once the log can be opened, the member goes
 // on.
 func TestWALFailure(t *testing.T) {
@@ -364,14 +391,12 @@ func TestWALFailure(t *testing.T) {
 				require.NoError(t, plant(wal+suffix))
 			}
 			if tt.fails != "" {
-				store, opts := newStore(t, c.disks[0], c.town.spec()), c.town.options(0)
-				engine, err := New(opts)
-				require.NoError(t, err)
-				_, err = engine.Open(c.ctx, store, store.Segments()[0])
+				c.create(0)
+				_, err := c.engines[0].Open(c.ctx, c.stores[0], c.stores[0].Segments()[0])
 				require.ErrorIs(t, err, consensus.ErrEngineFailed)
 				require.ErrorContains(t, err, tt.fails)
-				require.NoError(t, engine.Close())
-				require.NoError(t, store.Close())
+				require.NoError(t, c.engines[0].Close())
+				require.NoError(t, c.stores[0].Close())
 				for suffix := range tt.plant {
 					require.NoError(t, os.RemoveAll(wal+suffix))
 				}

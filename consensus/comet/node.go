@@ -54,6 +54,7 @@ type node struct {
 	ready   atomic.Bool            // the replica is there
 	failed  atomic.Bool            // its consensus could not be started
 	failure atomic.Pointer[string] // what CometBFT said when its consensus panicked
+	leaving chan struct{}          // closed when it is about to be taken down
 	ended   chan struct{}          // closed when its consensus has ended, or is not going to begin
 	stop    func()                 // takes all of it down
 }
@@ -181,7 +182,8 @@ func (e *Engine) build(ctx context.Context, s *consensus.Store, seg consensus.Se
 	l.room = consensus.NewRoom(e.opts.MaxQueueBytes, l.closing)
 	l.mu.waiting, l.mu.barriers = map[consensus.RecordKey][]*appending{}, map[nonce]chan struct{}{}
 	n := &l.node
-	n.chainID, n.self, n.area, n.stopped, n.ended = chainID(seg), self, s.EngineArea(seg.Epoch), new(atomic.Bool), make(chan struct{})
+	n.chainID, n.self, n.area, n.stopped = chainID(seg), self, s.EngineArea(seg.Epoch), new(atomic.Bool)
+	n.leaving, n.ended = make(chan struct{}), make(chan struct{})
 	for _, m := range seg.Spec.Members {
 		if m.ID != self.ID {
 			n.members = append(n.members, m)
@@ -312,7 +314,7 @@ func (l *Loglet) makeSwitch(conf *config.P2PConfig, log logger) error {
 	mconn.PingInterval, mconn.PongTimeout = pingInterval, pongTimeout
 	n.transport = p2p.NewMultiplexTransport(info, key, mconn)
 	p2p.MultiplexTransportMaxIncomingConnections(conf.MaxNumInboundPeers)(n.transport)
-	n.peers = p2p.NewSwitch(conf, n.transport, p2p.SwitchPeerFilters(func(_ p2p.IPeerSet, p p2p.Peer) error {
+	n.peers = p2p.NewSwitch(conf, withManners(n.transport, n.leaving, l.noConnections), p2p.SwitchPeerFilters(func(_ p2p.IPeerSet, p p2p.Peer) error {
 		if !allowed[p.ID()] {
 			return fmt.Errorf("node %s is not a member of epoch %d", p.ID(), l.seg.Epoch)
 		}
@@ -372,7 +374,7 @@ func (l *Loglet) connect(listen string, down *teardown) error {
 		dialling.Go(func() { l.dial(ctx, m) })
 	}
 	dialling.Go(func() { l.tend(ctx) })
-	down.add(func() { cancel(); dialling.Wait() })
+	down.add(func() { close(n.leaving); cancel(); dialling.Wait() })
 	return nil
 }
 
@@ -468,8 +470,18 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 		n.app.villain.begin()
 	}
 	l.wait.Go(l.watch)
+	if n.failure.Load() != nil { // while it was only prepared
+		_ = n.consensus.Stop()
+	}
 	l.checkDrained()
 	return nil
+}
+
+// noConnections ends the consensus, since the other members cannot call any more: this process has no files left, or the network is gone.
+func (l *Loglet) noConnections(err error) {
+	reason := fmt.Sprintf("no connections are accepted any more: %v", err)
+	l.node.failure.CompareAndSwap(nil, &reason)
+	_ = l.node.consensus.Stop() // an error: it has not begun. Then begin ends it
 }
 
 // A consensusReactor is CometBFT's, which waits for the end of the consensus even if that could not be started, and so for ever.
