@@ -79,6 +79,7 @@ type Engine struct {
 		closed   bool
 		prepared *Loglet     // nil: nothing is
 		expires  *time.Timer // of prepared
+		kept     uint64      // how often expires was set
 		last     [2]*Loglet  // opened, by parity of the epoch: it is in the way of the next one on its port
 	}
 }
@@ -111,15 +112,10 @@ func (e *Engine) open(ctx context.Context, store *consensus.Store, seg consensus
 	if err != nil {
 		return nil, err
 	}
-	prepared := e.take(seg)
-	fresh, err := e.enter(store, seg, replica, prepared != nil)
+	l, fresh, err := e.admit(store, seg, replica)
 	if err != nil {
-		if prepared != nil {
-			prepared.discard()
-		}
 		return nil, err
 	}
-	l := prepared
 	if l == nil {
 		e.makeWay(seg.Epoch, nil)
 		if fresh {
@@ -139,6 +135,18 @@ func (e *Engine) open(ctx context.Context, store *consensus.Store, seg consensus
 	return l, nil
 }
 
+// admit has this node enter the epoch, and returns what is prepared for it, if anything is. Both under the lock: no Prepare removes what Open has written.
+func (e *Engine) admit(store *consensus.Store, seg consensus.Segment, replica *consensus.Replica) (prepared *Loglet, fresh bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	prepared = e.take(seg)
+	fresh, err = e.enter(store, seg, replica, prepared != nil)
+	if err != nil && prepared != nil {
+		prepared.discard()
+	}
+	return prepared, fresh, err
+}
+
 // Prepare implements consensus.Engine: CometBFT is started, without its consensus, and connects to the next members. It signs nothing before Open. What was
 // prepared before for another request is taken down.
 func (e *Engine) Prepare(ctx context.Context, store *consensus.Store, next consensus.Segment) error {
@@ -155,7 +163,7 @@ func (e *Engine) prepare(ctx context.Context, store *consensus.Store, next conse
 		return consensus.ErrClosed
 	}
 	if p := e.mu.prepared; p != nil && p.seg.Identity == next.Identity {
-		e.mu.expires.Reset(e.opts.PrepareTimeout)
+		e.keep()
 		return nil
 	}
 	e.abandon()
@@ -171,14 +179,27 @@ func (e *Engine) prepare(ctx context.Context, store *consensus.Store, next conse
 		return err
 	}
 	e.mu.prepared = l
-	e.mu.expires = time.AfterFunc(e.opts.PrepareTimeout, func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.mu.prepared == l {
-			e.abandon()
-		}
-	})
+	e.keep()
 	return nil
+}
+
+// keep has what is prepared taken down after a while, counted from now. The caller holds the lock.
+func (e *Engine) keep() {
+	if e.mu.expires != nil {
+		e.mu.expires.Stop()
+	}
+	e.mu.kept++
+	kept := e.mu.kept
+	e.mu.expires = time.AfterFunc(e.opts.PrepareTimeout, func() { e.expire(kept) })
+}
+
+// expire takes down what is prepared, unless it was asked for again since: Stop does not hold back a timer that waits for the lock.
+func (e *Engine) expire(kept uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.kept == kept {
+		e.abandon()
+	}
 }
 
 // abandon takes down what is prepared. The caller holds the lock.
@@ -190,10 +211,8 @@ func (e *Engine) abandon() {
 	}
 }
 
-// take returns what is prepared for a segment, or nil, and takes down what is prepared for another in its place.
+// take returns what is prepared for a segment, or nil, and takes down what is prepared for another in its place. The caller holds the lock.
 func (e *Engine) take(seg consensus.Segment) *Loglet {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	p := e.mu.prepared
 	switch {
 	case p == nil || p.seg.Epoch > seg.Epoch:

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
@@ -444,6 +445,50 @@ func TestPrepareAbandoned(t *testing.T) {
 		require.Empty(t, dirs)
 	}
 	c.append(1, 1)
+}
+
+// TestPrepareKept: what was prepared and is asked for again stays, though its time was just up and its timer waits to take it down.
+func TestPrepareKept(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.create(0)
+	e, seg := c.engines[0], c.stores[0].Segments()[0]
+	require.NoError(t, e.Prepare(c.ctx, c.stores[0], seg))
+	first := e.mu.kept
+	require.NoError(t, e.Prepare(c.ctx, c.stores[0], seg))
+	e.expire(first)
+	require.NotNil(t, e.mu.prepared)
+	e.expire(e.mu.kept)
+	require.Nil(t, e.mu.prepared)
+	c.open(0)
+	c.append(0, 1)
+}
+
+// TestPrepareWhileOpening: Prepare, which removes what an earlier one has left, has to wait while Open writes the member's identity; after that it is refused.
+func TestPrepareWhileOpening(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	var writing, locked atomic.Bool
+	c.disks[0] = errorfs.Wrap(c.disks[0], errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo {
+			if writing.CompareAndSwap(true, false) { // the first thing that is synced is the identity
+				free := c.engines[0].mu.TryLock()
+				if free {
+					c.engines[0].mu.Unlock()
+				}
+				locked.Store(!free)
+			}
+		}
+		return nil
+	}))
+	c.create(0)
+	seg := c.stores[0].Segments()[0]
+	require.NoError(t, c.engines[0].Prepare(c.ctx, c.stores[0], seg))
+	writing.Store(true)
+	c.open(0)
+	require.False(t, writing.Load())
+	require.True(t, locked.Load())
+	require.ErrorIs(t, c.engines[0].Prepare(c.ctx, c.stores[0], seg), consensus.ErrInvalid)
+	c.append(0, 1)
+	require.FileExists(t, filepath.Join(c.loglets[0].wal, walFile))
 }
 
 // TestLeaks opens and closes a network again and again. What CometBFT leaves behind is known (doc.go), and nothing else grows.
