@@ -228,6 +228,9 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 		}
 		batch.Proof = proof
 	}
+	if err := a.offences.add(d.height, d.misbehavior); err != nil {
+		return nil, a.fail(err)
+	}
 	verdicts, err := a.replica.Apply(batch)
 	if err != nil {
 		return nil, a.fail(err)
@@ -239,9 +242,6 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 		if err != nil {
 			return nil, a.fail(err)
 		}
-	}
-	if err := a.offences.add(d.misbehavior); err != nil {
-		return nil, a.fail(err)
 	}
 	retain, err := a.retain(d.height)
 	if err != nil {

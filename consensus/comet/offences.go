@@ -20,11 +20,12 @@ type offences struct {
 	mu struct {
 		sync.Mutex
 		pieces uint64
+		height int64 // of the last block that brought some
 		last   string
 	}
 }
 
-const offencesVersion = 1
+const offencesVersion = 2
 
 func openOffences(area *consensus.EngineArea, name func([]byte) string, logger *slog.Logger) (*offences, error) {
 	o := &offences{area: area, name: name, logger: logger}
@@ -32,20 +33,26 @@ func openOffences(area *consensus.EngineArea, name func([]byte) string, logger *
 	if err != nil || v == nil {
 		return o, err
 	}
-	if len(v) < 1+8 || v[0] != offencesVersion {
+	switch {
+	case len(v) >= 1+8+8 && v[0] == offencesVersion:
+		o.mu.pieces, o.mu.height, o.mu.last = binary.BigEndian.Uint64(v[1:]), int64(binary.BigEndian.Uint64(v[9:])), string(v[17:])
+	case len(v) >= 1+8 && v[0] == 1: // which did not have the height
+		o.mu.pieces, o.mu.last = binary.BigEndian.Uint64(v[1:]), string(v[9:])
+	default:
 		return nil, fmt.Errorf("%w: register of offences, %d bytes", consensus.ErrCorrupt, len(v))
 	}
-	o.mu.pieces, o.mu.last = binary.BigEndian.Uint64(v[1:]), string(v[9:])
 	return o, nil
 }
 
-// add enters the evidence of a block. Whoever is caught again and again gets fewer and fewer lines in the messages.
-func (o *offences) add(evidence []abci.Misbehavior) error {
-	if len(evidence) == 0 {
-		return nil
-	}
+// add enters the evidence of a block, before the block is applied: a crash leaves a prefix of what was written, so that the mark never leads the register, and a block
+// that comes again is known by its height. Whoever is caught again and again gets fewer and fewer lines in the messages.
+func (o *offences) add(height int64, evidence []abci.Misbehavior) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(evidence) == 0 || height <= o.mu.height {
+		return nil
+	}
+	o.mu.height = height
 	for _, m := range evidence {
 		who := "member " + o.name(m.Validator.Address)
 		o.mu.pieces++
@@ -56,7 +63,8 @@ func (o *offences) add(evidence []abci.Misbehavior) error {
 		}
 	}
 	return o.area.Write(false, func(b *consensus.EngineBatch) error {
-		return b.Set([]byte{keyOffences}, binary.BigEndian.AppendUint64([]byte{offencesVersion}, o.mu.pieces), []byte(o.mu.last))
+		v := binary.BigEndian.AppendUint64([]byte{offencesVersion}, o.mu.pieces)
+		return b.Set([]byte{keyOffences}, binary.BigEndian.AppendUint64(v, uint64(height)), []byte(o.mu.last))
 	})
 }
 
