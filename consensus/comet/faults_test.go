@@ -409,6 +409,27 @@ func TestWALFailure(t *testing.T) {
 	}
 }
 
+// TestStatusWaitsForNobody: Status answers while CometBFT's consensus is in the middle of a block.
+func TestStatusWaitsForNobody(t *testing.T) {
+	c := startCluster(t, 1, nil)
+	c.append(0, 1)
+	l := c.loglets[0]
+	committed, within, proceed := l.app.committed, make(chan struct{}), make(chan struct{})
+	l.app.committed = func(b block, verdicts []consensus.Verdict) {
+		close(within)
+		<-proceed
+		committed(b, verdicts)
+	}
+	stop := c.load(0)
+	<-within
+	require.Equal(t, "1", l.Status().Detail["proposer"])
+	require.Equal(t, "0", l.Status().Detail["round"])
+	l.app.committed = committed
+	close(proceed)
+	c.append(0, 1)
+	stop()
+}
+
 // TestPrepareAbandoned: what was prepared for a request is taken down for the next one, and leaves nothing that was signed; its port is free again.
 func TestPrepareAbandoned(t *testing.T) {
 	c := startCluster(t, 4, nil)

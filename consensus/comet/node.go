@@ -53,6 +53,7 @@ type node struct {
 
 	ready   atomic.Bool            // the replica is there
 	failed  atomic.Bool            // its consensus could not be started
+	turn    atomic.Pointer[turn]   // as of the last event
 	failure atomic.Pointer[string] // what CometBFT said when its consensus panicked
 	leaving chan struct{}          // closed when it is about to be taken down
 	ended   chan struct{}          // closed when its consensus has ended, or is not going to begin
@@ -464,6 +465,9 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	if err != nil {
 		return err
 	}
+	if err := l.followTurns(); err != nil {
+		return err
+	}
 	n.reactor.SwitchToConsensus(state, false)
 	l.begun = true
 	if n.app.villain != nil {
@@ -474,6 +478,36 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 		_ = n.consensus.Stop()
 	}
 	l.checkDrained()
+	return nil
+}
+
+// A turn is a member's, to propose.
+type turn struct {
+	round    int32
+	proposer []byte // address of its validator
+}
+
+// followTurns notes whose turn it is, until the event bus is stopped. CometBFT's own state cannot be looked at without waiting: it is locked while a block is stored.
+func (l *Loglet) followTurns() error {
+	n := &l.node
+	round := n.consensus.GetRoundState()
+	n.turn.Store(&turn{round.Round, round.Validators.GetProposer().Address})
+	events, err := n.bus.SubscribeUnbuffered(context.Background(), "turns", types.EventQueryNewRound)
+	if err != nil {
+		return err
+	}
+	l.wait.Go(func() {
+		for {
+			select {
+			case e := <-events.Out():
+				if r, ok := e.Data().(types.EventDataNewRound); ok {
+					n.turn.Store(&turn{r.Round, r.Proposer.Address})
+				}
+			case <-events.Canceled():
+				return
+			}
+		}
+	})
 	return nil
 }
 

@@ -47,6 +47,15 @@ func openOffences(area *consensus.EngineArea, name func([]byte) string, logger *
 // add enters the evidence of a block, before the block is applied: a crash leaves a prefix of what was written, so that the mark never leads the register, and a block
 // that comes again is known by its height. Whoever is caught again and again gets fewer and fewer lines in the messages.
 func (o *offences) add(height int64, evidence []abci.Misbehavior) error {
+	v := o.enter(height, evidence)
+	if v == nil {
+		return nil
+	}
+	return o.area.Write(false, func(b *consensus.EngineBatch) error { return b.Set([]byte{keyOffences}, v) })
+}
+
+// enter returns what is to be stored; nil if nothing has changed.
+func (o *offences) enter(height int64, evidence []abci.Misbehavior) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(evidence) == 0 || height <= o.mu.height {
@@ -62,10 +71,8 @@ func (o *offences) add(height int64, evidence []abci.Misbehavior) error {
 				"pieces", n)
 		}
 	}
-	return o.area.Write(false, func(b *consensus.EngineBatch) error {
-		v := binary.BigEndian.AppendUint64([]byte{offencesVersion}, o.mu.pieces)
-		return b.Set([]byte{keyOffences}, binary.BigEndian.AppendUint64(v, uint64(height)), []byte(o.mu.last))
-	})
+	v := binary.BigEndian.AppendUint64([]byte{offencesVersion}, o.mu.pieces)
+	return append(binary.BigEndian.AppendUint64(v, uint64(height)), o.mu.last...)
 }
 
 // sum returns how many pieces of evidence there are, and whom and what the last one is about.

@@ -49,14 +49,14 @@ func (l *Loglet) Status() consensus.LogletStatus {
 }
 
 func (l *Loglet) detail() map[string]string {
-	round := l.consensus.GetRoundState()
+	turn := l.turn.Load()
 	l.mu.Lock()
 	queued := len(l.mu.waiting)
 	l.mu.Unlock()
 	pieces, last := l.offended()
 	d := map[string]string{
-		"proposer": l.memberAt(round.Validators.GetProposer().Address),
-		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.Round)),
+		"proposer": l.memberAt(turn.proposer),
+		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(turn.round)),
 		"quorum": strconv.Itoa(l.seg.Spec.Quorum()), "queued": strconv.Itoa(queued), "pool": strconv.Itoa(l.pool.Size()),
 		"refused":  strconv.FormatUint(l.gossip.refusals(), 10),
 		"evidence": strconv.FormatUint(pieces, 10),
