@@ -584,4 +584,9 @@ func (l *Loglet) Close() error {
 }
 
 // leave ends this node's part in the epoch: its port is free afterwards. What the loglet has it still shows.
-func (l *Loglet) leave() { l.left.Do(l.node.stop) }
+func (l *Loglet) leave() {
+	l.left.Do(func() {
+		l.opts.Metrics.end(l)
+		l.node.stop()
+	})
+}

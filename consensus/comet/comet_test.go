@@ -89,7 +89,20 @@ func freeAddresses(tb logtest.TB, n int) (addresses []string) {
 }
 
 func (t *town) spec() consensus.Spec {
-	return consensus.Spec{Engine: Name, Faults: consensus.ByzantineFaults, Members: t.members, Params: t.params}
+	return consensus.Spec{
+		Engine: Name, Faults: consensus.ByzantineFaults, Members: t.members, Params: t.params,
+		Admins: []ed25519.PublicKey{publicKey(key("administrator"))}, Threshold: 1,
+	}
+}
+
+// seal is a Seal of the first epoch, for another with the same members.
+func (t *town) seal() consensus.Record {
+	q := consensus.Request{NetworkID: consensus.NetworkID{1}, Epoch: 2, Spec: t.spec(), NotAfter: 1 << 40}
+	s := consensus.Seal{Request: q, Signatures: []consensus.Signature{q.Sign(key("administrator"))}}
+	for i := range t.members {
+		s.Ready = append(s.Ready, consensus.SignReady(key("node", i), q.Hash(), 0, consensus.Digest{}, consensus.Digest{}, 0))
+	}
+	return s.Record()
 }
 
 func (t *town) options(member int) Options {

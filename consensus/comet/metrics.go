@@ -1,44 +1,72 @@
 package comet
 
 import (
-	"errors"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are what the engine shows of itself. A nil one shows nothing.
+// Metrics are what the engine shows of itself: gauges of the loglet that was opened last, as of now. While the node does not order by CometBFT there are none. A nil one
+// shows nothing.
 type Metrics struct {
-	height, round, connected, pool, evidence prometheus.Gauge
+	current atomic.Pointer[Loglet]
 }
+
+// The gauges.
+var (
+	descHeight    = gauge("height", "Height of the last block applied, in the epoch that runs.")
+	descRound     = gauge("round", "Round at the height that is being agreed on. Above 0: a proposer is late, or votes are split.")
+	descConnected = gauge("connected_members", "Members that this node is connected to, itself included.")
+	descPool      = gauge("pool_transactions", "Transactions that wait for a block.")
+	descEvidence  = gauge("evidence", "Pieces of evidence, committed and pending, that a member has signed two things for one place.")
+
+	descs = []*prometheus.Desc{descHeight, descRound, descConnected, descPool, descEvidence}
+)
+
+func gauge(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("ledgerd_comet_"+name, help, nil, nil)
+}
+
+var _ prometheus.Collector = (*Metrics)(nil)
 
 // NewMetrics registers the engine's metrics, once for all epochs.
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "ledgerd", Subsystem: "comet", Name: name, Help: help})
-	}
-	m := &Metrics{
-		height:    gauge("height", "Height of the last block applied, in the epoch that runs."),
-		round:     gauge("round", "Round at the height that is being agreed on. Above 0: a proposer is late, or votes are split."),
-		connected: gauge("connected_members", "Members that this node is connected to, itself included."),
-		pool:      gauge("pool_transactions", "Transactions that wait for a block."),
-		evidence:  gauge("evidence", "Pieces of evidence, committed and pending, that a member has signed two things for one place."),
-	}
-	var errs []error
-	for _, c := range []prometheus.Collector{m.height, m.round, m.connected, m.pool, m.evidence} {
-		errs = append(errs, r.Register(c))
-	}
-	return m, errors.Join(errs...)
+	m := &Metrics{}
+	return m, r.Register(m)
 }
 
-// observe sets the metrics from a loglet that runs.
-func (m *Metrics) observe(l *Loglet) {
-	if m == nil || !l.ready.Load() || l.replica.Position().Sealed {
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(to chan<- prometheus.Metric) {
+	l := m.current.Load()
+	if l == nil || l.replica.Position().Sealed {
 		return
 	}
+	set := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	pieces, _ := l.offended()
-	m.height.Set(float64(l.replica.Applied()))
-	m.round.Set(float64(l.consensus.GetRoundState().Round))
-	m.connected.Set(float64(l.connected()))
-	m.pool.Set(float64(l.pool.Size()))
-	m.evidence.Set(float64(pieces))
+	set(descHeight, float64(l.replica.Applied()))
+	set(descRound, float64(l.turn.Load().round))
+	set(descConnected, float64(l.connected()))
+	set(descPool, float64(l.pool.Size()))
+	set(descEvidence, float64(pieces))
+}
+
+// begin makes the gauges those of a loglet.
+func (m *Metrics) begin(l *Loglet) {
+	if m != nil {
+		m.current.Store(l)
+	}
+}
+
+// end takes the gauges of a loglet away, unless they are those of a later one by now.
+func (m *Metrics) end(l *Loglet) {
+	if m != nil {
+		m.current.CompareAndSwap(l, nil)
+	}
 }

@@ -426,7 +426,6 @@ func rest(ctx context.Context, pause time.Duration) bool {
 func (l *Loglet) tend(ctx context.Context) {
 	for rest(ctx, resendAfter) {
 		l.pool.nudge(time.Now())
-		l.opts.Metrics.observe(l)
 	}
 }
 
@@ -474,6 +473,7 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 		n.app.villain.begin()
 	}
 	l.wait.Go(l.watch)
+	l.opts.Metrics.begin(l)
 	if n.failure.Load() != nil { // while it was only prepared
 		_ = n.consensus.Stop()
 	}
