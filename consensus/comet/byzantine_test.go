@@ -48,10 +48,10 @@ func TestByzantineVotes(t *testing.T) {
 	require.NotEqual(t, "0", d["evidence"])
 	require.Contains(t, d["offender"], "member 4: DUPLICATE_VOTE")
 
-	pieces, last := c.loglets[0].app.offences.sum()
+	pieces, _ := c.loglets[0].app.offences.sum()
 	c.stop(0)
 	c.start(0)
-	again, _ := c.loglets[0].app.offences.sum()
+	again, last := c.loglets[0].app.offences.sum()
 	require.GreaterOrEqual(t, again, pieces, "it is known after a restart")
 	require.Contains(t, last, "member 4: DUPLICATE_VOTE")
 }
