@@ -98,4 +98,5 @@
 // # What is CometBFT's to mend
 //
 // A stopped chain leaves two goroutines and a ticker behind (autofile), and for half a second others that still read.
+// One whose consensus could not be started leaves two more, and a dial that was let go one until it ends by itself.
 package comet
