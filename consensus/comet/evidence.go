@@ -87,13 +87,10 @@ func (p *evidencePool) AddEvidence(e types.Evidence) error {
 	if !ok { // of an attack on a light client: there are none here
 		return nil
 	}
-	if h := pair.Height(); h < p.blocks.Base() || h > p.blocks.Height() { // dropped here, or not here yet: it cannot be judged
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := placeOf(pair.VoteA)
-	if !p.wants(at) {
+	if !p.wants(at) || p.blocks.LoadBlockMeta(at.height) == nil { // the header is not here yet, or too old to be kept: it cannot be judged
 		return nil
 	}
 	before := p.Size()

@@ -66,7 +66,7 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestRetain: blocks go with the entries that they brought, and what is left can still be proven, and still brings a member back.
+// TestRetain: blocks go with the entries that they brought, and what is left can still be proven, and still brings a member back. Evidence about them can still be judged.
 func TestRetain(t *testing.T) {
 	c := startCluster(t, 1, nil)
 	c.append(0, 3*retainEvery)
@@ -85,9 +85,33 @@ func TestRetain(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, Verify(seg, e.LSN, e.Digest, proof))
 	}
+	c.append(0, 1)
+
+	// CometBFT keeps the headers for as long as there may be evidence. What is about a height that is not there is dropped, without blame.
+	e, err := types.EvidenceFromProto(&c.proofs(0, 1, 1)[0])
+	require.NoError(t, err)
+	require.NoError(t, l.evidence.AddEvidence(e))
+	require.EqualValues(t, 1, l.evidence.Size())
+	future := *e.(*types.DuplicateVoteEvidence)
+	future.VoteA, future.VoteB = c.signedTwice(0, 1<<40, 0, 0)
+	require.NoError(t, l.evidence.AddEvidence(&future))
+	require.EqualValues(t, 1, l.evidence.Size())
+	var invalid *types.ErrInvalidEvidence
+	forged := *e.(*types.DuplicateVoteEvidence)
+	forged.VoteA, forged.VoteB = c.signedTwice(0, 1, 1, 0)
+	forged.VoteB.Signature = forged.VoteA.Signature
+	require.ErrorAs(t, l.evidence.AddEvidence(&forged), &invalid)
+	require.Equal(t, 1, l.evidence.pending(0))
 	c.stop(0)
 	c.start(0)
+	require.Equal(t, 1, c.loglets[0].evidence.pending(0), "it is still to be told")
 	c.append(0, 1)
+	c.eventually("it is told", func() bool {
+		c.append(0, 1)
+		return c.loglets[0].evidence.Size() == 0
+	})
+	pieces, _ := c.loglets[0].app.offences.sum()
+	require.EqualValues(t, 1, pieces)
 }
 
 // TestStranger: neither a node that is no member gets a connection, nor one that belongs to another epoch. The members are asked: the
