@@ -51,7 +51,7 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	set := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	pieces, _ := l.offended()
 	set(descHeight, float64(l.replica.Applied()))
-	set(descRound, float64(l.turn.Load().round))
+	set(descRound, float64(l.node.round.Load().round))
 	set(descConnected, float64(l.connected()))
 	set(descPool, float64(l.pool.Size()))
 	set(descEvidence, float64(pieces))

@@ -51,13 +51,13 @@ type node struct {
 	peers     *p2p.Switch
 	logger    *slog.Logger
 
-	ready   atomic.Bool            // the replica is there
-	failed  atomic.Bool            // its consensus could not be started
-	turn    atomic.Pointer[turn]   // as of the last event
-	failure atomic.Pointer[string] // what CometBFT said when its consensus panicked
-	leaving chan struct{}          // closed when it is about to be taken down
-	ended   chan struct{}          // closed when its consensus has ended, or is not going to begin
-	stop    func()                 // takes all of it down
+	ready   atomic.Bool                  // the replica is there
+	failed  atomic.Bool                  // its consensus could not be started
+	round   atomic.Pointer[currentRound] // as of the last event
+	failure atomic.Pointer[string]       // what CometBFT said when its consensus panicked
+	leaving chan struct{}                // closed when it is about to be taken down
+	ended   chan struct{}                // closed when its consensus has ended, or is not going to begin
+	stop    func()                       // takes all of it down
 }
 
 // Keys in the engine's area.
@@ -315,7 +315,7 @@ func (l *Loglet) makeSwitch(conf *config.P2PConfig, log logger) error {
 	mconn.PingInterval, mconn.PongTimeout = pingInterval, pongTimeout
 	n.transport = p2p.NewMultiplexTransport(info, key, mconn)
 	p2p.MultiplexTransportMaxIncomingConnections(conf.MaxNumInboundPeers)(n.transport)
-	n.peers = p2p.NewSwitch(conf, withManners(n.transport, n.leaving, l.noConnections), p2p.SwitchPeerFilters(func(_ p2p.IPeerSet, p p2p.Peer) error {
+	n.peers = p2p.NewSwitch(conf, newTransport(n.transport, n.leaving, l.noConnections), p2p.SwitchPeerFilters(func(_ p2p.IPeerSet, p p2p.Peer) error {
 		if !allowed[p.ID()] {
 			return fmt.Errorf("node %s is not a member of epoch %d", p.ID(), l.seg.Epoch)
 		}
@@ -464,7 +464,7 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	if err != nil {
 		return err
 	}
-	if err := l.followTurns(); err != nil {
+	if err := l.followRounds(); err != nil {
 		return err
 	}
 	n.reactor.SwitchToConsensus(state, false)
@@ -481,18 +481,18 @@ func (l *Loglet) begin(seg consensus.Segment, replica *consensus.Replica) (err e
 	return nil
 }
 
-// A turn is a member's, to propose.
-type turn struct {
+// A currentRound is the round of the height under way, and who is to propose in it.
+type currentRound struct {
 	round    int32
 	proposer []byte // address of its validator
 }
 
-// followTurns notes whose turn it is, until the event bus is stopped. CometBFT's own state cannot be looked at without waiting: it is locked while a block is stored.
-func (l *Loglet) followTurns() error {
+// followRounds notes the round and its proposer, until the event bus is stopped. CometBFT's own state cannot be looked at without waiting: it is locked while a block is stored.
+func (l *Loglet) followRounds() error {
 	n := &l.node
 	round := n.consensus.GetRoundState()
-	n.turn.Store(&turn{round.Round, round.Validators.GetProposer().Address})
-	events, err := n.bus.SubscribeUnbuffered(context.Background(), "turns", types.EventQueryNewRound)
+	n.round.Store(&currentRound{round.Round, round.Validators.GetProposer().Address})
+	events, err := n.bus.SubscribeUnbuffered(context.Background(), "rounds", types.EventQueryNewRound)
 	if err != nil {
 		return err
 	}
@@ -501,7 +501,7 @@ func (l *Loglet) followTurns() error {
 			select {
 			case e := <-events.Out():
 				if r, ok := e.Data().(types.EventDataNewRound); ok {
-					n.turn.Store(&turn{r.Round, r.Proposer.Address})
+					n.round.Store(&currentRound{r.Round, r.Proposer.Address})
 				}
 			case <-events.Canceled():
 				return

@@ -49,14 +49,14 @@ func (l *Loglet) Status() consensus.LogletStatus {
 }
 
 func (l *Loglet) detail() map[string]string {
-	turn := l.turn.Load()
+	round := l.round.Load()
 	l.mu.Lock()
 	queued := len(l.mu.waiting)
 	l.mu.Unlock()
 	pieces, last := l.offended()
 	d := map[string]string{
-		"proposer": l.memberAt(turn.proposer),
-		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(turn.round)),
+		"proposer": l.memberAt(round.proposer),
+		"height":   strconv.FormatUint(l.replica.Applied(), 10), "round": strconv.Itoa(int(round.round)),
 		"quorum": strconv.Itoa(l.seg.Spec.Quorum()), "queued": strconv.Itoa(queued), "pool": strconv.Itoa(l.pool.Size()),
 		"refused":  strconv.FormatUint(l.gossip.refusals(), 10),
 		"evidence": strconv.FormatUint(pieces, 10),

@@ -9,35 +9,35 @@ import (
 	"ledgerd/consensus"
 )
 
-// A transport is CometBFT's p2p.Transport. C stands for what it calls a peer's configuration, a type without a name outside of CometBFT; as for a ticker, the compiler finds it.
-type transport[C any] interface {
+// cometTransport is CometBFT's p2p.Transport. C stands for what it calls a peer's configuration, a type without a name outside of CometBFT; as for a ticker, the compiler finds it.
+type cometTransport[C any] interface {
 	NetAddress() p2p.NetAddress
 	Accept(C) (p2p.Peer, error)
 	Dial(p2p.NetAddress, C) (p2p.Peer, error)
 	Cleanup(p2p.Peer)
 }
 
-// A mannered transport lets go of a dial when the node leaves: CometBFT's holds on for a second, and three each for two handshakes. And it lets the switch end when
+// A transport is CometBFT's, but lets go of a dial when the node leaves: CometBFT's holds on for a second, and three each for two handshakes. And it has the switch end when
 // no connections come in any more: CometBFT's switch panics then, on a goroutine of its own, and ends the process.
-type mannered[C any] struct {
-	transport[C]
+type transport[C any] struct {
+	cometTransport[C]
 	leaving <-chan struct{} // closed when the node leaves
 	broken  func(error)     // no connection will be accepted any more
 }
 
-func withManners[C any](t transport[C], leaving <-chan struct{}, broken func(error)) mannered[C] {
-	return mannered[C]{t, leaving, broken}
+func newTransport[C any](t cometTransport[C], leaving <-chan struct{}, broken func(error)) transport[C] {
+	return transport[C]{t, leaving, broken}
 }
 
 // Dial implements p2p.Transport. What comes of a dial that was let go is closed.
-func (t mannered[C]) Dial(addr p2p.NetAddress, conf C) (p2p.Peer, error) {
+func (t transport[C]) Dial(addr p2p.NetAddress, conf C) (p2p.Peer, error) {
 	type result struct {
 		peer p2p.Peer
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		peer, err := t.transport.Dial(addr, conf)
+		peer, err := t.cometTransport.Dial(addr, conf)
 		done <- result{peer, err}
 	}()
 	select {
@@ -54,8 +54,8 @@ func (t mannered[C]) Dial(addr p2p.NetAddress, conf C) (p2p.Peer, error) {
 }
 
 // Accept implements p2p.Transport.
-func (t mannered[C]) Accept(conf C) (p2p.Peer, error) {
-	peer, err := t.transport.Accept(conf)
+func (t transport[C]) Accept(conf C) (p2p.Peer, error) {
+	peer, err := t.cometTransport.Accept(conf)
 	if err == nil || errors.As(err, new(p2p.ErrRejected)) || errors.As(err, new(p2p.ErrFilterTimeout)) || errors.As(err, new(p2p.ErrTransportClosed)) {
 		return peer, err
 	}

@@ -30,7 +30,7 @@ func TestTransport(t *testing.T) {
 	fake := fakeTransport{make(chan p2p.Peer), make(chan error, 1), make(chan p2p.Peer)}
 	leaving := make(chan struct{})
 	var broken error
-	wrapped := withManners(fake, leaving, func(err error) { broken = err })
+	wrapped := newTransport(fake, leaving, func(err error) { broken = err })
 
 	peer := struct{ p2p.Peer }{}
 	go func() { fake.peers <- peer }()
