@@ -23,8 +23,7 @@ import (
 )
 
 // TestLongChain makes a chain of LEDGERD_BLOCKS blocks (2,000 where it is not set; .ci/long runs 100,000) and checks that it
-// opens again after a clean stop and after a crash, and that a rare topic is found over all of it. It prints the times; only a
-// restart that takes more than ten seconds after a crash fails it.
+// opens again after a clean stop and after a crash, and that a rare topic is found over all of it. It prints the times.
 func TestLongChain(t *testing.T) {
 	blocks := 2000
 	if s := os.Getenv("LEDGERD_BLOCKS"); s != "" {
@@ -70,11 +69,9 @@ func TestLongChain(t *testing.T) {
 	l = open(t, crashed, ledger.Options{CacheMiB: 128})
 	recovered := l.CurrentHeader().Number
 	replay(t, l, log)
-	took := time.Since(start)
-	t.Logf("start after a crash %v, %d blocks of it from the log", took.Round(time.Millisecond), uint64(blocks)-recovered.Uint64())
+	t.Logf("start after a crash %v, %d blocks of it from the log", time.Since(start).Round(time.Millisecond), uint64(blocks)-recovered.Uint64())
 	require.NoError(t, l.Drain(context.Background()))
 	require.Equal(t, head, l.CurrentHeader().Hash())
-	require.Less(t, took, 10*time.Second)
 	require.NoError(t, l.Close())
 }
 

@@ -287,21 +287,20 @@ func TestLogsAreBoundedByTimeAndResults(t *testing.T) {
 	require.NoError(t, c.Call(&some, "eth_getLogs", object{"fromBlock": "0x0", "toBlock": "0x2"}))
 	require.Len(t, some, 4)
 
-	slow := startNode(t, Options{LogTimeout: time.Millisecond})
+	slow := startNode(t, Options{LogTimeout: 500 * time.Millisecond})
 	c = slow.dial(t, "http")
 	for i := range uint64(3) {
 		slow.mine(alice.emit(i, common.Hash{1}))
 	}
-	stuck := uint64(2)
 	slow.mu.Lock()
-	slow.searched = func(block uint64) {
-		if block >= stuck {
-			time.Sleep(5 * time.Millisecond) // past the timeout
+	slow.searched = func(ctx context.Context, block uint64) {
+		if block == 2 {
+			<-ctx.Done()
 		}
 	}
 	slow.mu.Unlock()
 	code, message, _ = callError(t, c, "eth_getLogs", all)
-	require.Equal(t, "-32005 query timed out after 1ms. Try with this block range [0x0, 0x2].", fmt.Sprint(code, " ", message))
+	require.Equal(t, "-32005 query timed out after 500ms. Try with this block range [0x0, 0x2].", fmt.Sprint(code, " ", message))
 }
 
 // TestHeavyRequestsLeaveRoom: while endless executions use all there is for them, and more wait, what is light is answered.

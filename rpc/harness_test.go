@@ -151,7 +151,7 @@ type fakeChain struct {
 	indexing             bool             // the index of accounts is being built
 	badBlock, verifyUpTo uint64           // for Verify
 	attempt              *Reconfiguration
-	searched             func(block uint64) // called after each block of a search for logs; nil does nothing
+	searched             func(ctx context.Context, block uint64) // called after each block of a search for logs; nil does nothing
 }
 
 func newFakeChain(tb testing.TB) *fakeChain {
@@ -309,7 +309,7 @@ func (c *fakeChain) SearchLogs(ctx context.Context, q ledger.LogQuery) (found []
 		}
 		found = append(found, logs...)
 		if c.searched != nil {
-			c.searched(next)
+			c.searched(ctx, next)
 		}
 	}
 	return found, next, nil

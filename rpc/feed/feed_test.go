@@ -727,7 +727,7 @@ func heap() int64 {
 
 // TestDeadClient: one that does not even answer a ping is let go, one that does nothing else is not.
 func TestDeadClient(t *testing.T) {
-	f := startFeed(t, Options{Heartbeat: 10 * time.Millisecond, ReadTimeout: 300 * time.Millisecond})
+	f := startFeed(t, Options{Heartbeat: 10 * time.Millisecond, ReadTimeout: 2 * time.Second}) // long enough for the living one on a busy machine
 	request := protocol.Request{Filters: []protocol.Filter{{Kind: protocol.KindBlock}}, Credit: 0}
 	alive, dead := f.dial(t), f.dial(t)
 	dead.SetPingHandler(func(string) error { return nil })
@@ -801,17 +801,16 @@ func TestStopWithAFullConnection(t *testing.T) {
 		f.mine(1, call{big.tx, logs})
 	}
 	sent := func() float64 { return counter(t, f.feed.metrics.events.WithLabelValues("log")) }
-	last := -1.0
+	last, same := 0.0, 0
 	require.Eventually(t, func() bool { // until nothing goes through any more
 		now := sent()
-		stuck := now > 0 && now == last
-		last = now
-		return stuck
+		if same++; now != last || now == 0 {
+			last, same = now, 0
+		}
+		return same == 5
 	}, patience, 100*time.Millisecond)
 	require.Less(t, last, 640.0)
-	begin := time.Now()
-	f.stop()
-	require.Less(t, time.Since(begin), closeTimeout+2*time.Second)
+	f.stop() // fails if it does not come to an end
 }
 
 // TestNegativeOptions: every problem at once.

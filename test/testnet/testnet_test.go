@@ -26,10 +26,6 @@ import (
 	"ledgerd/testnet"
 )
 
-// slowest is what a test takes for a network that does not come back. What it should take is a figure in the log, not a verdict:
-// a machine that is busy with something else is no bug.
-const slowest = 15 * time.Second
-
 // TestRaft plays the faults of raft4.toml; LEDGERD_TESTNET_ROUNDS says how often.
 func TestRaft(t *testing.T) { play(t, "raft4.toml") }
 
@@ -61,7 +57,8 @@ func play(t *testing.T, manifest string, flags ...string) {
 	t.Logf("%d transactions acknowledged in %d blocks, 0 lost, 0 doubled", b.count(), len(b.blocks)-1)
 }
 
-// suffer plays one fault under load.
+// suffer plays one fault under load. How long it takes until all are served again is a figure in the log, and not a verdict: a machine that is busy with something
+// else is no bug.
 func (b *book) suffer(f testnet.Fault) {
 	t := b.c.t
 	t.Helper()
@@ -97,7 +94,6 @@ func (b *book) suffer(f testnet.Fault) {
 	require.NoError(t, stop())
 	t.Logf("%-24s node %d: first client served again after %v, last after %v; undone in %v; %d acknowledged", f, nodes[0].index,
 		first.Round(time.Millisecond), last.Round(time.Millisecond), back.Round(time.Millisecond), b.count()-before)
-	require.Less(t, last, f.For+slowest)
 }
 
 // four are the networks of four members: what a test demands of both does not depend on the engine.
