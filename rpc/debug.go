@@ -38,6 +38,9 @@ func (api *debugTraceAPI) TraceTransaction(ctx context.Context, hash common.Hash
 
 // traceAt traces one transaction of a block.
 func (n *node) traceAt(ctx context.Context, block *types.Block, index int, config *tracers.TraceConfig) (result json.RawMessage, err error) {
+	if _, err := checkTracer(config); err != nil {
+		return nil, err
+	}
 	err = n.replay(ctx, block, func(ctx context.Context, r *replay) (err error) {
 		if err = r.skipTo(ctx, index); err == nil {
 			result, err = r.trace(ctx, config)
@@ -75,6 +78,9 @@ func (api *debugTraceAPI) TraceBlock(ctx context.Context, blob hexutil.Bytes, co
 }
 
 func (n *node) traceBlock(ctx context.Context, block *types.Block, config *tracers.TraceConfig) (results []transactionTrace, err error) {
+	if _, err := checkTracer(config); err != nil {
+		return nil, err
+	}
 	err = n.replay(ctx, block, func(ctx context.Context, r *replay) error {
 		results = make([]transactionTrace, 0, len(block.Transactions()))
 		for _, tx := range block.Transactions() {
@@ -103,6 +109,9 @@ func (api *debugTraceAPI) TraceCall(ctx context.Context, args callArgs, ref *get
 		config = new(traceCallConfig)
 	}
 	if err := args.check((*hexutil.Big)(api.backend.ChainConfig().ChainID)); err != nil {
+		return nil, err
+	}
+	if _, err := checkTracer(&config.TraceConfig); err != nil {
 		return nil, err
 	}
 	header, err := api.header(ref)

@@ -456,7 +456,7 @@ func (n *node) framesOf(ctx context.Context, hash common.Hash) (frames []callFra
 		}
 		recorder := &frameRecorder{precompiles: gethvm.ActivePrecompiles(rules)}
 		_, err := r.watch(ctx, n.opts.TraceTimeout, func(tooLarge func(error)) (*tracer, error) {
-			t := &tracer{Tracer: recorder.tracer(), max: n.opts.MaxTraceBytes}
+			t := &tracer{Tracer: recorder.tracer(), max: n.opts.MaxTraceBytes, copies: 1}
 			t.Hooks = t.metered(tooLarge)
 			return t, nil
 		})

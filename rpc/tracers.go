@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,16 +37,23 @@ var (
 	errTraceNotFound = errors.New("transaction not found")
 )
 
+// maxTracerConfig bounds what a client says of a tracer, in bytes: it is read for each transaction.
+const maxTracerConfig = 64 << 10
+
+// frameless are the tracers that keep nothing of call frames.
+var frameless = []string{"4byteTracer", "keccak256PreimageTracer", "noopTracer", "prestateTracer"}
+
 // A tracer watches one transaction, within a budget of memory.
 type tracer struct {
 	*tracers.Tracer
-	max int
+	max    int
+	copies int // of each call frame that are kept: one in each tracer of a muxTracer
 }
 
 // newTracer makes the tracer that a client asks for, struct logs by default. tooLarge is called, once or more often, when it holds more than the node
 // allows; the transaction is then to be ended.
-func (n *node) newTracer(config *tracers.TraceConfig, at *tracers.Context, tooLarge func(error)) (*tracer, error) {
-	t := &tracer{max: n.opts.MaxTraceBytes}
+func (n *node) newTracer(config *tracers.TraceConfig, at *tracers.Context, tooLarge func(error)) (t *tracer, err error) {
+	t = &tracer{max: n.opts.MaxTraceBytes, copies: 1}
 	if config == nil || config.Tracer == nil || *config.Tracer == "" {
 		var lc logger.Config
 		if config != nil && config.Config != nil {
@@ -58,7 +66,7 @@ func (n *node) newTracer(config *tracers.TraceConfig, at *tracers.Context, tooLa
 		t.Tracer = &tracers.Tracer{Hooks: structs.Hooks(), GetResult: structs.GetResult, Stop: structs.Stop}
 		return t, nil
 	}
-	if err := checkTracer(*config.Tracer, config.TracerConfig); err != nil {
+	if t.copies, err = checkTracer(config); err != nil {
 		return nil, err
 	}
 	made, err := tracers.DefaultDirectory.New(*config.Tracer, at, config.TracerConfig, n.backend.ChainConfig())
@@ -70,27 +78,44 @@ func (n *node) newTracer(config *tracers.TraceConfig, at *tracers.Context, tooLa
 	return t, nil
 }
 
-// checkTracer refuses JavaScript, also within a muxTracer.
-func checkTracer(name string, config json.RawMessage) error {
-	if tracers.DefaultDirectory.IsJS(name) {
-		if len(name) > 64 {
-			name = name[:64] + "…"
-		}
-		return invalidParams("no native tracer %q; JavaScript tracers are not supported, the native ones are %s", name, strings.Join(nativeTracers, ", "))
+// checkTracer refuses JavaScript, also within a muxTracer, and a muxTracer within a muxTracer: each level would read the configurations of those below it again and
+// hold their results once more. copies is how many of the tracers keep call frames, at least 1.
+func checkTracer(config *tracers.TraceConfig) (copies int, err error) {
+	if config == nil || config.Tracer == nil || *config.Tracer == "" {
+		return 1, nil
 	}
-	if name != muxTracer {
-		return nil
+	if len(config.TracerConfig) > maxTracerConfig {
+		return 0, invalidParams("tracerConfig has %d bytes, at most %d are read", len(config.TracerConfig), maxTracerConfig)
+	}
+	if err := checkNative(*config.Tracer); err != nil || *config.Tracer != muxTracer {
+		return 1, err
 	}
 	var inner map[string]json.RawMessage
-	if err := json.Unmarshal(config, &inner); err != nil {
-		return invalidParams("tracer %s: tracerConfig must map names of tracers to their configurations", muxTracer)
+	if err := json.Unmarshal(config.TracerConfig, &inner); err != nil {
+		return 0, invalidParams("tracer %s: tracerConfig must map names of tracers to their configurations", muxTracer)
 	}
-	for name, config := range inner {
-		if err := checkTracer(name, config); err != nil {
-			return err
+	for name := range inner {
+		if name == muxTracer {
+			return 0, invalidParams("tracer %s: it cannot be within another one", muxTracer)
+		}
+		if err := checkNative(name); err != nil {
+			return 0, err
+		}
+		if !slices.Contains(frameless, name) {
+			copies++
 		}
 	}
-	return nil
+	return max(copies, 1), nil
+}
+
+func checkNative(name string) error {
+	if !tracers.DefaultDirectory.IsJS(name) {
+		return nil
+	}
+	if len(name) > 64 {
+		name = name[:64] + "…"
+	}
+	return invalidParams("no native tracer %q; JavaScript tracers are not supported, the native ones are %s", name, strings.Join(nativeTracers, ", "))
 }
 
 // Each call frame holds the call's input and output, in hexadecimal in the end, and some hundred bytes more. The same memory can be the input of many
@@ -101,7 +126,7 @@ const frameOverhead = 500
 func (t *tracer) metered(tooLarge func(error)) *tracing.Hooks {
 	left := t.max
 	spend := func(bytes int) {
-		if left -= 2*bytes + frameOverhead; left < 0 {
+		if left -= t.copies * (2*bytes + frameOverhead); left < 0 {
 			err := t.tooLarge()
 			t.Stop(err)
 			tooLarge(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -295,6 +296,23 @@ func TestTracesHaveBounds(t *testing.T) {
 			require.Contains(t, message, "trace is larger")
 		}
 	}
+	// Each tracer of a muxTracer keeps its own frames.
+	few := program.New()
+	for range 100 {
+		few.Call(nil, pauper.address, 0, 0, 0, 0, 0).Op(gethvm.POP)
+	}
+	overrides = map[string]any{emitter.Hex(): map[string]any{"code": hexutil.Bytes(few.Bytes())}}
+	mux := func(names ...string) map[string]any {
+		inner := make(map[string]any)
+		for _, name := range names {
+			inner[name] = nil
+		}
+		return map[string]any{"tracer": "muxTracer", "tracerConfig": inner, "stateOverrides": overrides}
+	}
+	call(t, c, "debug_traceCall", map[string]any{"to": emitter}, "latest", mux("callTracer"))
+	call(t, c, "debug_traceCall", map[string]any{"to": emitter}, "latest", mux("callTracer", "prestateTracer", "noopTracer"))
+	code, _, _ = callError(t, c, "debug_traceCall", map[string]any{"to": emitter}, "latest", mux("callTracer", "flatCallTracer"))
+	require.Equal(t, codeLimitExceeded, code)
 	// The sum of a block counts too.
 	code, _, _ = callError(t, c, "debug_traceBlockByNumber", "0x2", map[string]any{"enableMemory": true, "limit": 120_000})
 	require.Equal(t, codeLimitExceeded, code)
@@ -333,7 +351,11 @@ func TestTracesOfBadRequests(t *testing.T) {
 		{-32000, "is not a known block 6", "debug_traceBlock", []any{hexutil.Bytes(rawSkewed)}},
 		{-32602, "JavaScript tracers are not supported", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "{data: [], step: function() {}, fault: function() {}, result: function() { return 1 }}"}}},
 		{-32602, `no native tracer "fooTracer"`, "debug_traceTransaction", []any{tx, map[string]any{"tracer": "fooTracer"}}},
-		{-32602, `no native tracer "fooTracer"`, "debug_traceTransaction", []any{tx, map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"muxTracer": map[string]any{"fooTracer": nil}}}}},
+		{-32602, `no native tracer "fooTracer"`, "debug_traceTransaction", []any{tx, map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"fooTracer": nil}}}},
+		{-32602, "cannot be within another one", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"noopTracer": nil, "muxTracer": map[string]any{"noopTracer": nil}}}}},
+		{-32602, "cannot be within another one", "debug_traceBlockByNumber", []any{"0x1", map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"muxTracer": nil}}}},
+		{-32602, "cannot be within another one", "debug_traceCall", []any{map[string]any{"to": emitter}, "latest", map[string]any{"tracer": "muxTracer", "tracerConfig": map[string]any{"muxTracer": nil}}}},
+		{-32602, "tracerConfig has 65538 bytes, at most 65536 are read", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "noopTracer", "tracerConfig": strings.Repeat("a", maxTracerConfig)}}},
 		{-32602, "tracerConfig must map", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "muxTracer"}}},
 		{-32602, "tracer callTracer", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "callTracer", "tracerConfig": []int{1}}}},
 		{-32602, "cannot use diffMode with includeEmpty", "debug_traceTransaction", []any{tx, map[string]any{"tracer": "prestateTracer", "tracerConfig": map[string]any{"diffMode": true, "includeEmpty": true}}}},
