@@ -139,13 +139,11 @@ func (api *debugTraceAPI) TraceCall(ctx context.Context, args callArgs, ref *get
 
 // onState runs f on the state after a block, as one of the heavy requests that trace.
 func (n *node) onState(ctx context.Context, header *types.Header, f func(context.Context, *state.StateDB) error) error {
-	ctx, release, err := n.acquireFor(ctx)
+	ctx, release, err := n.acquireLong(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, n.opts.TraceTimeout, errTraceTimeout)
-	defer cancel()
 	return timedOut(ctx, n.backend.WithState(ctx, header, func(st *state.StateDB) error { return f(ctx, st) }))
 }
 

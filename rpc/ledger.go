@@ -108,13 +108,11 @@ func (api *ledgerAPI) Verify(ctx context.Context, fromBlock, toBlock gethrpc.Blo
 	case to > api.backend.CurrentHeader().Number.Uint64():
 		return nil, errRangeIntoFuture
 	}
-	ctx, release, err := api.acquireFor(ctx)
+	ctx, release, err := api.acquireLong(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, api.opts.TraceTimeout, errTraceTimeout)
-	defer cancel()
 	q := ledger.VerifyQuery{From: from, To: to, Execute: execute == nil || *execute}
 	if api.log != nil {
 		q.Log = api.log

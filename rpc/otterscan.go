@@ -198,13 +198,11 @@ func (api *otsAPI) searchAccount(ctx context.Context, account common.Address, fr
 	if size == 0 || size > maxPage {
 		return nil, false, invalidParams("page size %d, between 1 and %d", size, maxPage)
 	}
-	ctx, release, err := api.acquireFor(ctx)
+	ctx, release, err := api.acquireLong(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, api.opts.TraceTimeout, errTraceTimeout)
-	defer cancel()
 	found, more, err := api.backend.AccountTransactions(ctx, account, from, to, newestFirst, int(size))
 	return found, more, timedOut(ctx, err)
 }

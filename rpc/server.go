@@ -199,17 +199,31 @@ type node struct {
 // executions of one client those of another. The context also ends when the websocket that the request came by is closed: go-ethereum's server would let
 // what nobody waits for any more run to its end, and wait for it itself. release gives back what was taken.
 func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(), err error) {
+	return n.acquire(ctx, heavyRequest{client: clientOf(ctx)})
+}
+
+// acquireLong is acquireFor for what may take as long as TraceTimeout, when the context ends too, with errTraceTimeout as its cause.
+func (n *node) acquireLong(ctx context.Context) (_ context.Context, release func(), err error) {
+	ctx, leave, err := n.acquire(ctx, heavyRequest{client: clientOf(ctx), long: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, n.opts.TraceTimeout, errTraceTimeout)
+	return ctx, func() { cancel(); leave() }, nil
+}
+
+func (n *node) acquire(ctx context.Context, r heavyRequest) (_ context.Context, release func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := func() bool { return true }
 	if sock := n.sockets.of(gethrpc.PeerInfoFromContext(ctx)); sock != nil {
 		stop = context.AfterFunc(sock.open, cancel)
 	}
-	if err := n.heavy.enter(ctx, clientOf(ctx), n.opts.CallTimeout); err != nil {
+	if err := n.heavy.enter(ctx, r, n.opts.CallTimeout); err != nil {
 		stop()
 		cancel()
 		return nil, nil, err
 	}
-	return ctx, func() { n.heavy.leave(); stop(); cancel() }, nil
+	return ctx, func() { n.heavy.leave(r); stop(); cancel() }, nil
 }
 
 // Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.

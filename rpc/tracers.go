@@ -193,13 +193,11 @@ func (n *node) replay(ctx context.Context, block *types.Block, f func(context.Co
 	case parent == nil:
 		return fmt.Errorf("parent %v of block %d not found", block.ParentHash(), block.NumberU64())
 	}
-	ctx, release, err := n.acquireFor(ctx)
+	ctx, release, err := n.acquireLong(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, n.opts.TraceTimeout, errTraceTimeout)
-	defer cancel()
 	hash := block.Hash()
 	receipts := n.backend.ReceiptsByHash(hash)
 	if n.backend.HeaderByHash(hash) == nil {
