@@ -100,10 +100,16 @@ func TestAuthentication(t *testing.T) {
 		{"healthz", exchange{"GET", "/healthz", "", nil}, 200},
 		{"readyz", exchange{"GET", "/readyz", "", nil}, 200},
 		{"preflight", exchange{"OPTIONS", "/", "", map[string]string{"Origin": page}}, 204},
+		{"preflight for metrics", exchange{"OPTIONS", "/metrics", "", nil}, 204},
+		{"preflight for the feed", exchange{"OPTIONS", "/feed/sse", "", map[string]string{"Origin": page}}, 204},
+		{"preflight for the rest", exchange{"OPTIONS", "/else", "", nil}, 204},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			status, header, body := n.do(t, tc.in)
 			require.Equal(t, tc.status, status, body)
+			if status == 204 {
+				require.Empty(t, body)
+			}
 			if status == 401 {
 				require.Equal(t, "Bearer", header.Get("WWW-Authenticate"))
 			}

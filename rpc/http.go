@@ -24,7 +24,9 @@ func (s *Server) routes() http.Handler {
 			text(w, http.StatusOK, "ok")
 		case r.URL.Path == "/readyz":
 			s.serveReady(w, r)
-		case r.Method != http.MethodOptions && !s.authenticated(w, r): // a browser asks with OPTIONS whether it may send a token
+		case r.Method == http.MethodOptions: // a browser asks whether it may send a token: it has none to show yet, and gets nothing else
+			s.servePreflight(w, r)
+		case !s.authenticated(w, r):
 		case r.URL.Path == "/metrics" && s.opts.Metrics != nil:
 			s.opts.Metrics.ServeHTTP(w, r)
 		case r.URL.Path == "/" && websocket.IsWebSocketUpgrade(r):
@@ -62,18 +64,20 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, "ready")
 }
 
-// serveJSON answers one request or batch. go-ethereum's server insists on Content-Type application/json, so a web page
-// cannot post without the browser asking first (the preflight below).
-func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
-	if s.allowOrigin(w, r) && r.Method == http.MethodOptions {
-		w.Header().Set("Access-Control-Allow-Methods", "POST")
+// servePreflight tells a browser what a page may send.
+func (s *Server) servePreflight(w http.ResponseWriter, r *http.Request) {
+	if s.allowOrigin(w, r) {
+		w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
 		w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Authorization")
 		w.Header().Set("Access-Control-Max-Age", "600")
 	}
-	if r.Method == http.MethodOptions {
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// serveJSON answers one request or batch. go-ethereum's server insists on Content-Type application/json, so a web page
+// cannot post without the browser asking first (servePreflight).
+func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
+	s.allowOrigin(w, r)
 	r.Body = discoverable(r)
 	zipped := newZipWriter(w, r)
 	defer zipped.Close()
