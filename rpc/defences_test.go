@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/golang-jwt/jwt/v4"
@@ -331,6 +332,50 @@ func TestHeavyRequestsLeaveRoom(t *testing.T) {
 		require.Error(t, receive(t, ended))
 	}
 	eventually(t, "who has gone does not use it", func() bool { taken, waiting := n.server.heavy.state(); return taken+waiting == 0 })
+}
+
+// TestClosedWebsocketEndsItsCalls: what waits for a quorum, or for a receipt, does not keep the connection of who has gone, nor the server from stopping.
+func TestClosedWebsocketEndsItsCalls(t *testing.T) {
+	n := startNode(t, Options{})
+	hangs := n.loseQuorum()
+	raw, err := alice.transfer(0).MarshalBinary()
+	require.NoError(t, err)
+	request := func(id int, method string, params ...any) json.RawMessage {
+		b, err := json.Marshal(object{"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+		require.NoError(t, err)
+		return b
+	}
+	batch, err := json.Marshal([]json.RawMessage{request(4, "log_tail"), request(5, "log_members")})
+	require.NoError(t, err)
+	for name, leave := range map[string]func(*websocket.Conn) error{
+		"hangs up":      func(c *websocket.Conn) error { return c.Close() },
+		"talks garbage": func(c *websocket.Conn) error { return c.WriteMessage(websocket.TextMessage, []byte("{")) },
+	} {
+		c, _, err := n.websocket(t, nil)
+		require.NoError(t, err)
+		for _, message := range [][]byte{
+			request(1, "log_tail"), request(2, "log_members"), request(3, "log_reconfigure", logRequest(3), []any{}), batch,
+			request(6, "eth_sendRawTransactionSync", hexutil.Bytes(raw), 60_000),
+		} {
+			require.NoError(t, c.WriteMessage(websocket.TextMessage, message))
+		}
+		for range 4 {
+			receive(t, hangs)
+		}
+		eventually(t, "the transaction is waited for", func() bool { return n.Get(alice.transfer(0).Hash()) != nil })
+		require.NoError(t, leave(c))
+		eventually(t, "who "+name+" is let go", func() bool { return valueOf(n.server.metrics.websockets) == 0 })
+	}
+}
+
+// TestTailHasABound: also for who stays.
+func TestTailHasABound(t *testing.T) {
+	n := startNode(t, Options{MaxSyncTimeout: time.Millisecond, SyncTimeout: time.Millisecond})
+	hangs := n.loseQuorum()
+	go func() { <-hangs }()
+	_, message, _ := callError(t, n.dial(t, "http"), "log_tail")
+	require.Equal(t, `no quorum has confirmed the tail of the log within 1ms; "fast" is as far as this node knows`, message)
+	call(t, n.dial(t, "http"), "log_tail", "fast")
 }
 
 // contextOf is the context of a request that came from an address.

@@ -148,6 +148,7 @@ type fakeChain struct {
 	refuse               error            // what Add returns
 	nextFee              int64            // base fee of the next block
 	behind               logconsensus.LSN // entries that are ordered and not applied
+	noQuorum             chan struct{}    // what needs a quorum sends here and then waits for its context; nil: there is one
 	indexing             bool             // the index of accounts is being built
 	badBlock, verifyUpTo uint64           // for Verify
 	attempt              *Reconfiguration
@@ -519,10 +520,39 @@ func (p fakePool) SubscribeTransactions(ch chan<- []*types.Transaction) event.Su
 // fakeLog is the chain as a SharedLog: LSN 2n became block n, and the odd ones are of another application.
 type fakeLog struct{ *fakeChain }
 
-func (l fakeLog) Tail(context.Context, logconsensus.Consistency) (logconsensus.LSN, error) {
+func (l fakeLog) Tail(ctx context.Context, c logconsensus.Consistency) (logconsensus.LSN, error) {
+	if c == logconsensus.Consistent {
+		if err := l.quorum(ctx); err != nil {
+			return 0, err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return logconsensus.LSN(2*(len(l.blocks)-1)) + 1 + l.behind, nil
+}
+
+// quorum waits for one.
+func (l fakeLog) quorum(ctx context.Context) error {
+	l.mu.Lock()
+	hangs := l.noQuorum
+	l.mu.Unlock()
+	if hangs == nil {
+		return nil
+	}
+	select {
+	case hangs <- struct{}{}:
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// loseQuorum makes everything that needs a quorum hang, which sends on the channel.
+func (c *fakeChain) loseQuorum() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noQuorum = make(chan struct{})
+	return c.noQuorum
 }
 
 const fakeTrimmed = 2
@@ -564,7 +594,10 @@ func (l fakeLog) Status() logconsensus.Status {
 }
 
 // BeginReconfiguration takes up epoch 3 if there is a signature, once.
-func (l fakeLog) BeginReconfiguration(_ context.Context, q logconsensus.Request, sigs []logconsensus.Signature) (Reconfiguration, error) {
+func (l fakeLog) BeginReconfiguration(ctx context.Context, q logconsensus.Request, sigs []logconsensus.Signature) (Reconfiguration, error) {
+	if err := l.quorum(ctx); err != nil {
+		return Reconfiguration{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -586,7 +619,10 @@ func (l fakeLog) Reconfiguration(epoch logconsensus.Epoch) (Reconfiguration, boo
 	return *l.attempt, true
 }
 
-func (l fakeLog) Members(context.Context) []MemberStatus {
+func (l fakeLog) Members(ctx context.Context) []MemberStatus {
+	if l.quorum(ctx) != nil {
+		return nil
+	}
 	s := l.Segments()[1].Spec.Members
 	return []MemberStatus{
 		{Member: s[0], Epoch: 2, InSegment: true}, {Member: logconsensus.Member{ID: 2, NodeKey: make([]byte, 32)}, MayStop: true},

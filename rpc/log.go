@@ -30,7 +30,14 @@ func (api *logAPI) Tail(ctx context.Context, consistency *string) (hexutil.Uint6
 			return 0, invalidParams("consistency is %q, want \"consistent\" or \"fast\"", *consistency)
 		}
 	}
-	tail, err := api.log.Tail(ctx, c)
+	ctx, done := api.whileOpen(ctx)
+	defer done()
+	bounded, cancel := context.WithTimeout(ctx, api.opts.MaxSyncTimeout)
+	defer cancel()
+	tail, err := api.log.Tail(bounded, c)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return 0, fmt.Errorf("no quorum has confirmed the tail of the log within %v; \"fast\" is as far as this node knows", api.opts.MaxSyncTimeout)
+	}
 	return hexutil.Uint64(tail), logError(err)
 }
 
@@ -63,6 +70,8 @@ func (api *logAPI) Read(ctx context.Context, lo, hi gethmath.HexOrDecimal64) ([]
 	if end < uint64(lo) { // overflow
 		end = uint64(hi)
 	}
+	ctx, done := api.whileOpen(ctx)
+	defer done()
 	var answer []logEntry
 	for next, size := uint64(lo), 0; next < end && size < api.opts.MaxLogReadBytes; {
 		entries, err := api.log.Read(ctx, consensus.LSN(next), consensus.LSN(min(end, next+readStep)))

@@ -90,6 +90,8 @@ func (api *logAPI) Reconfigure(ctx context.Context, request hexutil.Bytes, signa
 		}
 		sigs = append(sigs, consensus.Signature{Key: ed25519.PublicKey(s.Key), Bytes: [ed25519.SignatureSize]byte(s.Signature)})
 	}
+	ctx, done := api.whileOpen(ctx)
+	defer done()
 	r, err := api.log.BeginReconfiguration(ctx, q, sigs)
 	if err != nil {
 		return nil, logError(err)
@@ -117,6 +119,8 @@ type logMemberStatus struct {
 
 // Members returns all who are or were members, with what they answer now.
 func (api *logAPI) Members(ctx context.Context) []logMemberStatus {
+	ctx, done := api.whileOpen(ctx)
+	defer done()
 	members := api.log.Members(ctx)
 	forms := make([]logMemberStatus, len(members))
 	for i, m := range members {

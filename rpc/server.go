@@ -196,8 +196,7 @@ type node struct {
 }
 
 // acquireFor waits for leave to do something heavy. It keeps a flood of executions from starving the applying of blocks and the cheap requests, and the
-// executions of one client those of another. The context also ends when the websocket that the request came by is closed: go-ethereum's server would let
-// what nobody waits for any more run to its end, and wait for it itself. release gives back what was taken.
+// executions of one client those of another. The context is that of whileOpen. release gives back what was taken.
 func (n *node) acquireFor(ctx context.Context) (_ context.Context, release func(), err error) {
 	return n.acquire(ctx, heavyRequest{client: clientOf(ctx)})
 }
@@ -213,17 +212,24 @@ func (n *node) acquireLong(ctx context.Context) (_ context.Context, release func
 }
 
 func (n *node) acquire(ctx context.Context, r heavyRequest) (_ context.Context, release func(), err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := func() bool { return true }
-	if sock := n.sockets.of(gethrpc.PeerInfoFromContext(ctx)); sock != nil {
-		stop = context.AfterFunc(sock.open, cancel)
-	}
+	ctx, done := n.whileOpen(ctx)
 	if err := n.heavy.enter(ctx, r, n.opts.CallTimeout); err != nil {
-		stop()
-		cancel()
+		done()
 		return nil, nil, err
 	}
-	return ctx, func() { n.heavy.leave(r); stop(); cancel() }, nil
+	return ctx, func() { n.heavy.leave(r); done() }, nil
+}
+
+// whileOpen returns a context that also ends when the websocket is closed that the request came by. go-ethereum's server would let what nobody waits for any more
+// run to its end, and the connection wait for it: every method that can wait for something asks for this. done must be called.
+func (n *node) whileOpen(ctx context.Context) (_ context.Context, done func()) {
+	sock := n.sockets.of(gethrpc.PeerInfoFromContext(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	if sock == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(sock.open, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // Server is the JSON-RPC server of a node. New makes it, Serve runs it; it serves one listener, once.

@@ -67,6 +67,8 @@ func (api *ledgerAPI) Snapshot(ctx context.Context) (*ledgerSnapshot, error) {
 	case !api.trusted(ctx):
 		return nil, errNotTrusted
 	}
+	ctx, done := api.whileOpen(ctx)
+	defer done()
 	attempt := api.makeSnapshot(ctx)
 	select {
 	case <-attempt.over:

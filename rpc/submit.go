@@ -56,6 +56,8 @@ func (api *submitAPI) SendRawTransactionSync(ctx context.Context, raw hexutil.By
 			wait = time.Duration(*timeout) * time.Millisecond
 		}
 	}
+	ctx, done := api.whileOpen(ctx)
+	defer done()
 	included, forget := api.hub.await(tx.Hash())
 	defer forget()
 	hash, err := api.submit(tx)

@@ -174,11 +174,12 @@ func (s *socket) Read(p []byte) (int, error) {
 		}
 		message, err := s.next()
 		if err != nil {
-			s.gone()
+			s.Close() // go-ethereum does it when the last call has ended, and a call may hang on what this connection never gets again
 			return 0, err
 		}
 		if !json.Valid(message) {
-			// "]" makes the codec answer with a parse error and close.
+			// "]" makes the codec answer with a parse error and close, when the calls have ended.
+			s.gone()
 			s.broken, message = true, []byte("]")
 		}
 		s.message = renameDiscover(message)
