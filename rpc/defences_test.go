@@ -334,6 +334,25 @@ func TestHeavyRequestsLeaveRoom(t *testing.T) {
 	eventually(t, "who has gone does not use it", func() bool { taken, waiting := n.server.heavy.state(); return taken+waiting == 0 })
 }
 
+// TestPoolContentIsHeavy: a full pool is as large as any answer.
+func TestPoolContentIsHeavy(t *testing.T) {
+	n := startNode(t, Options{MaxHeavy: 1, CallTimeout: time.Millisecond})
+	c := n.dial(t, "http")
+	requests := map[string][]any{"txpool_content": nil, "txpool_inspect": nil, "txpool_contentFrom": {alice.address}}
+	for method, args := range requests {
+		call(t, c, method, args...)
+	}
+	other := heavyRequest{client: "other"}
+	require.NoError(t, n.server.heavy.enter(t.Context(), other, patience))
+	for method, args := range requests {
+		code, message, _ := callError(t, c, method, args...)
+		require.Equal(t, codeLimitExceeded, code, method)
+		require.Contains(t, message, "the node is busy", method)
+	}
+	call(t, c, "txpool_status")
+	n.server.heavy.leave(other)
+}
+
 // TestClosedWebsocketEndsItsCalls: what waits for a quorum, or for a receipt, does not keep the connection of who has gone, nor the server from stopping.
 func TestClosedWebsocketEndsItsCalls(t *testing.T) {
 	n := startNode(t, Options{})

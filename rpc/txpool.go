@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -39,7 +40,12 @@ func (api *txpoolAPI) Status() poolStatus {
 }
 
 // Content returns the pool's transactions by sender and nonce.
-func (api *txpoolAPI) Content() poolContent[*transaction] {
+func (api *txpoolAPI) Content(ctx context.Context) (content poolContent[*transaction], err error) {
+	_, release, err := api.acquireFor(ctx) // a full pool is large
+	if err != nil {
+		return content, err
+	}
+	defer release()
 	forms := func(content map[common.Address][]*types.Transaction) map[string]byNonce[*transaction] {
 		out := make(map[string]byNonce[*transaction], len(content))
 		for account, txs := range content {
@@ -48,7 +54,7 @@ func (api *txpoolAPI) Content() poolContent[*transaction] {
 		return out
 	}
 	pending, queued := api.pool.Content()
-	return poolContent[*transaction]{forms(pending), forms(queued)}
+	return poolContent[*transaction]{forms(pending), forms(queued)}, nil
 }
 
 func (n *node) pooled(txs []*types.Transaction) byNonce[*transaction] {
@@ -60,13 +66,23 @@ func (n *node) pooled(txs []*types.Transaction) byNonce[*transaction] {
 }
 
 // ContentFrom returns one sender's transactions by nonce.
-func (api *txpoolAPI) ContentFrom(account common.Address) accountContent {
+func (api *txpoolAPI) ContentFrom(ctx context.Context, account common.Address) (content accountContent, err error) {
+	_, release, err := api.acquireFor(ctx)
+	if err != nil {
+		return content, err
+	}
+	defer release()
 	pending, queued := api.pool.ContentFrom(account)
-	return accountContent{api.pooled(pending), api.pooled(queued)}
+	return accountContent{api.pooled(pending), api.pooled(queued)}, nil
 }
 
 // Inspect returns a line of text for each transaction.
-func (api *txpoolAPI) Inspect() poolContent[string] {
+func (api *txpoolAPI) Inspect(ctx context.Context) (content poolContent[string], err error) {
+	_, release, err := api.acquireFor(ctx)
+	if err != nil {
+		return content, err
+	}
+	defer release()
 	lines := func(content map[common.Address]map[uint64]string) map[string]byNonce[string] {
 		out := make(map[string]byNonce[string], len(content))
 		for account, txs := range content {
@@ -79,5 +95,5 @@ func (api *txpoolAPI) Inspect() poolContent[string] {
 		return out
 	}
 	pending, queued := api.pool.Inspect()
-	return poolContent[string]{lines(pending), lines(queued)}
+	return poolContent[string]{lines(pending), lines(queued)}, nil
 }
