@@ -69,7 +69,10 @@ func (api *ledgerAPI) Snapshot(ctx context.Context) (*ledgerSnapshot, error) {
 	}
 	ctx, done := api.whileOpen(ctx)
 	defer done()
-	attempt := api.makeSnapshot(ctx)
+	attempt, err := api.makeSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case <-attempt.over:
 	case <-ctx.Done():
@@ -104,32 +107,39 @@ func (n *node) trusted(ctx context.Context) bool {
 	return n.opts.JWTSecret != nil || remote == "" || err == nil && at.Addr().Unmap().IsLoopback()
 }
 
-// makeSnapshot returns the attempt that runs, or begins one. It takes no place among what is heavy, since there is one at a time anyway and nothing bounds how long it
+// makeSnapshot returns the attempt that runs, or begins one, unless whoever asks has gone or the server stops. It takes no place among what is heavy, since there is one at a time anyway and nothing bounds how long it
 // takes, and ends with the server.
-func (n *node) makeSnapshot(ctx context.Context) *snapshotAttempt {
+func (n *node) makeSnapshot(ctx context.Context) (*snapshotAttempt, error) {
 	n.making.Lock()
 	defer n.making.Unlock()
 	if n.making.attempt != nil {
-		return n.making.attempt
+		return n.making.attempt, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	attempt := &snapshotAttempt{over: make(chan struct{})}
-	n.making.attempt = attempt
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	n.sockets.running.Go(func() {
+	untilStop := func() {
 		defer cancel()
 		select {
 		case <-n.hub.done:
 		case <-attempt.over:
 		}
-	})
-	n.sockets.running.Go(func() {
+	}
+	run := func() {
 		attempt.made, attempt.err = n.opts.Snapshots.Make(ctx)
 		n.making.Lock()
 		n.making.attempt = nil
 		n.making.Unlock()
 		close(attempt.over)
-	})
-	return attempt
+	}
+	if !n.sockets.begin(untilStop, run) {
+		cancel()
+		return nil, errStopping
+	}
+	n.making.attempt = attempt
+	return attempt, nil
 }
 
 func (n *node) snapshotForm(ctx context.Context, s Snapshot) (*ledgerSnapshot, error) {

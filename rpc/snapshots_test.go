@@ -31,7 +31,10 @@ func TestSnapshots(t *testing.T) {
 	require.Zero(t, taken, "it keeps nobody from what is heavy")
 	gone, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- c.CallContext(gone, new(json.RawMessage), "ledger_snapshot") }()
+	go func() { // not by HTTP: that request might come in when the attempt is over
+		_, err := (&ledgerAPI{n.server.node}).Snapshot(gone)
+		ended <- err
+	}()
 	cancel()
 	require.ErrorIs(t, receive(t, ended), context.Canceled)
 	go ask()
@@ -72,6 +75,21 @@ func TestWhoMayMakeSnapshots(t *testing.T) {
 		require.False(t, open.trusted(contextOf(remote)), remote)
 		require.True(t, closed.trusted(contextOf(remote)), "who gets here has shown a token")
 	}
+}
+
+// TestNoSnapshotForNobody: none is begun when whoever asked has gone, or when nobody would wait for its end.
+func TestNoSnapshotForNobody(t *testing.T) {
+	kept := &fakeSnapshots{}
+	n := startNode(t, Options{Snapshots: kept})
+	api := &ledgerAPI{n.server.node}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := api.Snapshot(gone)
+	require.ErrorIs(t, err, context.Canceled)
+	n.stop()
+	_, err = api.Snapshot(t.Context())
+	require.ErrorIs(t, err, errStopping)
+	require.Empty(t, kept.List())
 }
 
 // TestSnapshotEndsWithTheServer: Serve does not return before what it has begun has ended.

@@ -141,6 +141,19 @@ func (ss *sockets) close() (told <-chan struct{}) {
 	return done
 }
 
+// begin runs functions that wait waits for, unless the server is stopping: then it may have done so already, and begin returns false.
+func (ss *sockets) begin(fs ...func()) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.mu.closed {
+		return false
+	}
+	for _, f := range fs {
+		ss.running.Go(f)
+	}
+	return true
+}
+
 func (ss *sockets) wait() { ss.running.Wait() }
 
 // socket is one websocket, shown to go-ethereum's codec as a stream of JSON values: Read joins the messages, each Write is a
