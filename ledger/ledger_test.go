@@ -285,6 +285,24 @@ func TestLogsAgainstScan(t *testing.T) {
 	limited, err := l.FilterLogs(context.Background(), ledger.LogQuery{To: head, Limit: 3})
 	require.NoError(t, err)
 	require.Len(t, limited, 3)
+
+	// In parts, each of whole blocks and within the limit unless it is of one block, they are the same.
+	const most = 3000
+	var parts []*types.Log
+	for from := uint64(0); from <= head; {
+		logs, next, err := l.SearchLogs(context.Background(), ledger.LogQuery{From: from, To: head, MaxBytes: most})
+		require.NoError(t, err)
+		require.Greater(t, next, from)
+		if ledger.SizeOfLogs(logs) > most {
+			require.Equal(t, logs[0].BlockNumber, logs[len(logs)-1].BlockNumber)
+		}
+		if next <= head {
+			block := scan(l, ledger.LogQuery{From: next, To: head})[0].BlockNumber
+			require.Greater(t, ledger.SizeOfLogs(scan(l, ledger.LogQuery{From: from, To: block})), most, "it ended too soon")
+		}
+		parts, from = append(parts, logs...), next
+	}
+	require.Equal(t, scan(l, ledger.LogQuery{To: head}), parts)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err = l.FilterLogs(ctx, ledger.LogQuery{To: head})

@@ -263,7 +263,7 @@ func (l *Ledger) oldest(inHistory func(root common.Hash) bool) uint64 {
 // FilterLogs returns the logs that q selects, in the order of blocks and of their index in the block. It stops after
 // q.Limit logs if that is not zero, and with ctx's error when ctx ends.
 func (l *Ledger) FilterLogs(ctx context.Context, q LogQuery) ([]*types.Log, error) {
-	found, _, err := l.search(ctx, q, func(found, more int) bool { return found >= q.Limit })
+	found, _, err := l.search(ctx, q, func(found, more []*types.Log) bool { return q.Limit > 0 && len(found) >= q.Limit })
 	if err != nil {
 		return nil, err
 	}
@@ -274,14 +274,18 @@ func (l *Ledger) FilterLogs(ctx context.Context, q LogQuery) ([]*types.Log, erro
 }
 
 // SearchLogs returns the logs of whole blocks, from q.From on, that q selects, and the first block that was not searched: the one after q.To, or
-// after the head if that comes first; an earlier one if with its logs there would be more than q.Limit, unless these are the first ones. When ctx
+// after the head if that comes first; an earlier one if with its logs there would be more than q.Limit or q.MaxBytes, unless these are the first ones. When ctx
 // ends the error is ctx's, and logs and next say how far the search has come.
 func (l *Ledger) SearchLogs(ctx context.Context, q LogQuery) (logs []*types.Log, next uint64, err error) {
-	return l.search(ctx, q, func(found, more int) bool { return found > 0 && found+more > q.Limit })
+	size := 0
+	return l.search(ctx, q, func(found, more []*types.Log) bool {
+		size += SizeOfLogs(more)
+		return len(found) > 0 && (q.Limit > 0 && len(found)+len(more) > q.Limit || q.MaxBytes > 0 && size > q.MaxBytes)
+	})
 }
 
-// search calls full, if there is a limit, with the number of logs that it has and that the next block would add.
-func (l *Ledger) search(ctx context.Context, q LogQuery, full func(found, more int) bool) (found []*types.Log, next uint64, err error) {
+// search ends when full is true, which it calls with the logs that it has and those that the next block would add.
+func (l *Ledger) search(ctx context.Context, q LogQuery, full func(found, more []*types.Log) bool) (found []*types.Log, next uint64, err error) {
 	to := min(q.To, l.CurrentHeader().Number.Uint64())
 	if q.From > to {
 		return nil, q.From, nil
@@ -292,7 +296,7 @@ func (l *Ledger) search(ctx context.Context, q LogQuery, full func(found, more i
 		if err != nil {
 			return false, err
 		}
-		if q.Limit > 0 && full(len(found), len(logs)) {
+		if full(found, logs) {
 			stopped = true
 			return false, nil
 		}

@@ -31,6 +31,18 @@ type LogQuery struct {
 	Addresses []common.Address // any of these emitted it; empty = every address
 	Topics    [][]common.Hash  // position i holds any of Topics[i]; an empty list matches everything, as in eth_getLogs
 	Limit     int              // at most this many logs are wanted; 0 = no limit
+	MaxBytes  int              // of SizeOfLogs, at most so much is wanted of SearchLogs; 0 = no limit
+}
+
+// logOverhead is what a log holds besides topics and data, in bytes.
+const logOverhead = 250
+
+// SizeOfLogs is about what logs hold in memory, in bytes. In JSON they take up to three times as much.
+func SizeOfLogs(logs []*types.Log) (size int) {
+	for _, l := range logs {
+		size += logOverhead + len(l.Topics)*common.HashLength + len(l.Data)
+	}
+	return size
 }
 
 // TransactionState says how far a transaction has come on the node that is asked.

@@ -33,7 +33,7 @@ type Backend interface {
 	// Transaction returns an included transaction and its place.
 	Transaction(hash common.Hash) (tx *types.Transaction, blockHash common.Hash, number, index uint64, ok bool)
 	// SearchLogs returns the matching logs of the blocks from q.From up to, not including, next. It stops before q.To at a block with which there
-	// would be more than q.Limit, if others come before it, and when ctx ends, with ctx's error.
+	// would be more than q.Limit or q.MaxBytes, if others come before it, and when ctx ends, with ctx's error.
 	SearchLogs(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error)
 
 	Explorer

@@ -294,6 +294,15 @@ func TestLogsAreBoundedByTimeAndResults(t *testing.T) {
 	require.NoError(t, c.Call(&some, "eth_getLogs", object{"fromBlock": "0x0", "toBlock": "0x2"}))
 	require.Len(t, some, 4)
 
+	large := startNode(t, Options{MaxResponseBytes: 3 * 1000})
+	for i := range uint64(3) {
+		large.mine(alice.emit(2*i, common.Hash{1}), alice.emit(2*i+1, common.Hash{2}))
+	}
+	code, message, _ = callError(t, large.dial(t, "http"), "eth_getLogs", all)
+	require.Equal(t, "-32005 query returned more than 3000 bytes. Try with this block range [0x0, 0x1].", fmt.Sprint(code, " ", message))
+	_, _, answer := large.do(t, exchange{"POST", "/", `{"jsonrpc":"2.0","id":1,"method":"eth_getLogs","params":[{"fromBlock":"0x0","toBlock":"0x1"}]}`, nil})
+	require.Contains(t, answer, `"result":[{`)
+
 	slow := startNode(t, Options{LogTimeout: 500 * time.Millisecond})
 	c = slow.dial(t, "http")
 	for i := range uint64(3) {

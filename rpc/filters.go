@@ -92,7 +92,7 @@ func (n *node) newLogs(ctx context.Context, f *filter) ([]*types.Log, error) {
 	if head < f.next {
 		return found, nil
 	}
-	logs, next, err := n.searchSome(ctx, ledger.LogQuery{From: f.next, To: head, Addresses: f.crit.Addresses, Topics: f.crit.Topics})
+	logs, next, _, err := n.searchSome(ctx, ledger.LogQuery{From: f.next, To: head, Addresses: f.crit.Addresses, Topics: f.crit.Topics})
 	if err != nil {
 		return nil, err
 	}

@@ -305,7 +305,7 @@ func (c *fakeChain) SearchLogs(ctx context.Context, q ledger.LogQuery) (found []
 				}
 			}
 		}
-		if q.Limit > 0 && len(found) > 0 && len(found)+len(logs) > q.Limit {
+		if len(found) > 0 && (q.Limit > 0 && len(found)+len(logs) > q.Limit || q.MaxBytes > 0 && ledger.SizeOfLogs(found)+ledger.SizeOfLogs(logs) > q.MaxBytes) {
 			return found, next, nil
 		}
 		found = append(found, logs...)

@@ -140,40 +140,45 @@ func logBound(number *big.Int, head uint64) (uint64, error) {
 
 // searchLogs runs a query, and refuses it if it cannot be answered as a whole: what bounds it is the answer, and the time it takes.
 func (n *node) searchLogs(ctx context.Context, q ledger.LogQuery) ([]*types.Log, error) {
-	logs, next, err := n.searchSome(ctx, q)
-	switch {
+	logs, next, late, err := n.searchSome(ctx, q)
+	switch size, most := ledger.SizeOfLogs(logs), n.maxLogBytes(); {
 	case err != nil:
 		return nil, err
 	case next > q.To:
 		return logs, nil
-	case len(logs) >= n.opts.MaxLogs/2:
-		return nil, tryRange(fmt.Sprintf("query returned more than %d results", n.opts.MaxLogs), q.From, next-1)
-	default:
+	case late:
 		return nil, tryRange(fmt.Sprintf("query timed out after %v", n.opts.LogTimeout), q.From, next-1)
+	case float64(size)/float64(most) > float64(len(logs))/float64(n.opts.MaxLogs): // the limit that it is nearer to
+		return nil, tryRange(fmt.Sprintf("query returned more than %d bytes", n.opts.MaxResponseBytes), q.From, next-1)
+	default:
+		return nil, tryRange(fmt.Sprintf("query returned more than %d results", n.opts.MaxLogs), q.From, next-1)
 	}
 }
 
-// searchSome returns the logs of the blocks from q.From up to next-1: up to q.To if the limits on results and time allow. The first
+// maxLogBytes is how much the logs of one answer may hold, that it stays below MaxResponseBytes.
+func (n *node) maxLogBytes() int { return max(n.opts.MaxResponseBytes/3, 1) }
+
+// searchSome returns the logs of the blocks from q.From up to next-1: up to q.To if the limits on results and time allow; late says that time does not. The first
 // block with logs is always whole, whatever the limit: its gas bounds it.
-func (n *node) searchSome(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, err error) {
+func (n *node) searchSome(ctx context.Context, q ledger.LogQuery) (logs []*types.Log, next uint64, late bool, err error) {
 	ctx, release, err := n.acquireFor(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	defer release()
 	bounded, cancel := context.WithTimeout(ctx, n.opts.LogTimeout)
 	defer cancel()
-	q.Limit = n.opts.MaxLogs
+	q.Limit, q.MaxBytes = n.opts.MaxLogs, n.maxLogBytes()
 	logs, next, err = n.backend.SearchLogs(bounded, q)
 	switch {
 	case err == nil:
-		return notNil(logs), next, nil
+		return notNil(logs), next, false, nil
 	case ctx.Err() != nil || bounded.Err() == nil:
-		return nil, 0, err
+		return nil, 0, false, err
 	case next == q.From:
-		return nil, 0, limitExceeded("query timed out after %v without getting past block %#x; name an address or a topic", n.opts.LogTimeout, q.From)
+		return nil, 0, false, limitExceeded("query timed out after %v without getting past block %#x; name an address or a topic", n.opts.LogTimeout, q.From)
 	}
-	return notNil(logs), next, nil
+	return notNil(logs), next, true, nil
 }
 
 // notNil makes sure that an empty list is encoded as [].
