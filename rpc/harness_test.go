@@ -151,6 +151,7 @@ type fakeChain struct {
 	noQuorum             chan struct{}    // what needs a quorum sends here and then waits for its context; nil: there is one
 	indexing             bool             // the index of accounts is being built
 	badBlock, verifyUpTo uint64           // for Verify
+	oldest               uint64           // block whose state is kept
 	attempt              *Reconfiguration
 	searched             func(ctx context.Context, block uint64) // called after each block of a search for logs; nil does nothing
 }
@@ -317,6 +318,9 @@ func (c *fakeChain) SearchLogs(ctx context.Context, q ledger.LogQuery) (found []
 }
 
 func (c *fakeChain) WithState(ctx context.Context, h *types.Header, f func(*state.StateDB) error) error {
+	if h.Number.Uint64() < c.oldest {
+		return fmt.Errorf("state of block %d: pruned", h.Number)
+	}
 	st, err := state.New(h.Root, c.sdb)
 	if err != nil {
 		return err
@@ -324,7 +328,7 @@ func (c *fakeChain) WithState(ctx context.Context, h *types.Header, f func(*stat
 	return f(st)
 }
 
-func (c *fakeChain) OldestState() uint64                     { return 0 }
+func (c *fakeChain) OldestState() uint64                     { return c.oldest }
 func (c *fakeChain) OldestProof() uint64                     { return 0 }
 func (c *fakeChain) StateRetention() (states, proofs uint64) { return 0, 0 }
 

@@ -236,23 +236,26 @@ type otsCreator struct {
 }
 
 // GetContractCreator returns who created a contract, null for what is none or was there from the beginning. It bisects the states for the block in
-// which the code appeared: under the rules of this ledger, code stays (EIP-6780).
+// which the code appeared: under the rules of this ledger, code stays (EIP-6780). A contract that is older than the states of this node is 4444.
 func (api *otsAPI) GetContractCreator(ctx context.Context, contract common.Address) (*otsCreator, error) {
-	head := api.backend.CurrentHeader().Number.Uint64()
+	head, oldest := api.backend.CurrentHeader().Number.Uint64(), api.backend.OldestState()
 	if has, err := api.isContract(ctx, contract, head); err != nil || !has {
 		return nil, err
 	}
 	var failed error
-	number := uint64(sort.Search(int(head), func(n int) bool {
+	number := oldest + uint64(sort.Search(int(head-oldest), func(i int) bool {
 		if failed != nil {
 			return true
 		}
-		has, err := api.isContract(ctx, contract, uint64(n))
+		has, err := api.isContract(ctx, contract, oldest+uint64(i))
 		failed = err
 		return has
 	}))
-	if failed != nil || number == 0 {
+	switch {
+	case failed != nil || number == 0:
 		return nil, failed
+	case number == oldest:
+		return nil, &codedError{code: codePruned, message: fmt.Sprintf("the contract was created before block %d, where the states of this node begin", oldest+1)}
 	}
 	return api.creatorIn(ctx, api.backend.BlockByNumber(number), contract)
 }

@@ -196,3 +196,27 @@ func TestEveryTransactionByItsNonce(t *testing.T) {
 		}
 	}
 }
+
+// TestCreatorWhereStatesBegin: what was created after the oldest state is found, what is older is said to be, and what was never there is null.
+func TestCreatorWhereStatesBegin(t *testing.T) {
+	n := startNode(t, Options{})
+	tracedChain(n.fakeChain)
+	c := n.dial(t, "http")
+	target := crypto.CreateAddress(alice.address, 6)
+	var want otsCreator
+	require.NoError(t, json.Unmarshal(call(t, c, "ots_getContractCreator", target), &want))
+	_, _, created, _, ok := n.Transaction(want.Hash)
+	require.True(t, ok)
+	for n.oldest = range created {
+		var got otsCreator
+		require.NoError(t, json.Unmarshal(call(t, c, "ots_getContractCreator", target), &got))
+		require.Equal(t, want, got)
+	}
+	require.Less(t, created, n.CurrentHeader().Number.Uint64())
+	for n.oldest = created; n.oldest <= n.CurrentHeader().Number.Uint64(); n.oldest++ {
+		code, message, _ := callError(t, c, "ots_getContractCreator", target)
+		require.Equal(t, codePruned, code)
+		require.Contains(t, message, fmt.Sprintf("created before block %d,", n.oldest+1))
+		require.Equal(t, "null", string(call(t, c, "ots_getContractCreator", pauper.address)))
+	}
+}
