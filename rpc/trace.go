@@ -221,41 +221,111 @@ func (api *traceAPI) Filter(ctx context.Context, filter traceFilter) ([]*parityT
 		want = min(want, uint64(*filter.Count))
 	}
 	from = max(from, 1) // nothing was executed in block 0
-	found, at := []*parityTrace{}, from
-	err = api.backend.AccountBlocks(ctx, filter.lists(), from, to, func(number uint64) (bool, error) {
-		at = number
-		if want == 0 {
-			return false, nil
-		}
-		traces, err := api.blockTracesOf(ctx, api.backend.BlockByNumber(number))
-		if err != nil {
-			return false, err
-		}
-		for _, t := range traces {
-			switch {
-			case !filter.matches(t):
-			case skip > 0:
-				skip--
-			default:
-				found = append(found, t)
-			}
-			if uint64(len(found)) == want {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
+	m := traceMatches{filter: &filter, skip: skip, want: want, maxBytes: api.opts.MaxTraceBytes, found: []*parityTrace{}}
+	at, err := api.collect(ctx, &m, from, to)
+	tooMuch := ""
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errTraceTimeout) && at > from:
 		return nil, tryRange(fmt.Sprintf("query took longer than %v", api.opts.TraceTimeout), from, at-1)
 	case err != nil:
 		return nil, timedOut(ctx, err)
-	case len(found) > api.opts.MaxTraces && at > from:
-		return nil, tryRange(fmt.Sprintf("query returned more than %d results", api.opts.MaxTraces), from, at-1)
-	case len(found) > api.opts.MaxTraces:
-		return nil, limitExceeded("query returned more than %d results from one block; use after and count", api.opts.MaxTraces)
+	case len(m.found) > api.opts.MaxTraces:
+		tooMuch = fmt.Sprintf("query returned more than %d results", api.opts.MaxTraces)
+	case m.size > m.maxBytes:
+		tooMuch = fmt.Sprintf("query returned more than %d bytes", m.maxBytes)
+	default:
+		return m.found, nil
 	}
-	return found, nil
+	if at > from {
+		return nil, tryRange(tooMuch, from, at-1)
+	}
+	return nil, limitExceeded("%s from one block; use after and count", tooMuch)
+}
+
+// traceMatches are what a filter has found.
+type traceMatches struct {
+	filter     *traceFilter
+	skip, want uint64 // how many more are left out; how many are wanted in all
+	maxBytes   int
+	found      []*parityTrace
+	size       int // of found, in bytes
+}
+
+// add takes what matches. It is false if that is enough, or too much.
+func (m *traceMatches) add(traces []*parityTrace) (more bool) {
+	for _, t := range traces {
+		switch {
+		case !m.filter.matches(t):
+		case m.skip > 0:
+			m.skip--
+		default:
+			m.found = append(m.found, t)
+			m.size += t.size()
+		}
+		if uint64(len(m.found)) == m.want || m.size > m.maxBytes {
+			return false
+		}
+	}
+	return true
+}
+
+// size is about how long a trace is in JSON, in bytes.
+func (t *parityTrace) size() int {
+	bytes := func(b *hexutil.Bytes) int {
+		if b == nil {
+			return 0
+		}
+		return 2 * len(*b)
+	}
+	size := frameOverhead + bytes(t.Action.Init) + bytes(t.Action.Input)
+	if t.Result != nil {
+		size += bytes(t.Result.Code) + bytes(t.Result.Output)
+	}
+	return size
+}
+
+// collect goes through the blocks of a range. at is the block that it has come to: those before it have been looked at.
+func (api *traceAPI) collect(ctx context.Context, m *traceMatches, from, to uint64) (at uint64, err error) {
+	if m.want == 0 {
+		return from, nil
+	}
+	for next := from; next <= to; {
+		at = next
+		var numbers []uint64
+		if numbers, next, err = api.candidates(ctx, m.filter, next, to); err != nil {
+			return at, err
+		}
+		for _, number := range numbers {
+			at = number
+			traces, err := api.blockTracesOf(ctx, api.backend.BlockByNumber(number))
+			if err != nil || !m.add(traces) {
+				return at, err
+			}
+		}
+	}
+	return to, nil
+}
+
+// maxCandidates is how many blocks are taken out of the index at a time: it is read while a place is held, which is given back before each of them waits for its own.
+const maxCandidates = 64
+
+// candidates returns the first blocks of a range that may hold traces which a filter asks for, and where to look for more.
+func (n *node) candidates(ctx context.Context, filter *traceFilter, from, to uint64) (numbers []uint64, next uint64, err error) {
+	ctx, release, err := n.acquireLong(ctx)
+	if err != nil {
+		return nil, from, err
+	}
+	defer release()
+	next = to + 1
+	err = n.backend.AccountBlocks(ctx, filter.lists(), from, to, func(number uint64) (bool, error) {
+		numbers = append(numbers, number)
+		if len(numbers) == maxCandidates {
+			next = number + 1
+			return false, nil
+		}
+		return true, nil
+	})
+	return numbers, next, err
 }
 
 // The parts that a replay can be asked for.

@@ -140,6 +140,41 @@ func TestTraceFilterHasBounds(t *testing.T) {
 	require.Equal(t, "execution timeout", message)
 }
 
+// TestTraceFilterIsBoundedInBytes: of all blocks together, and the error says up to where.
+func TestTraceFilterIsBoundedInBytes(t *testing.T) {
+	n := startNode(t, Options{MaxTraceBytes: 1500})
+	for i := range uint64(3) {
+		n.mine(alice.emit(i, common.Hash{1}))
+	}
+	c := n.dial(t, "http")
+	code, message, _ := callError(t, c, "trace_filter", object{})
+	require.Equal(t, codeLimitExceeded, code)
+	require.Equal(t, "query returned more than 1500 bytes. Try with this block range [0x1, 0x2].", message)
+	require.Len(t, tracesOf(t, c, "trace_filter", object{"toBlock": "0x2"}), 2)
+}
+
+// TestTraceFilterHoldsOnePlaceAtATime: it looks into the index with a place, and has given that back when a block wants one.
+func TestTraceFilterHoldsOnePlaceAtATime(t *testing.T) {
+	n := startNode(t, Options{MaxHeavy: 1, CallTimeout: time.Second})
+	const blocks = 2*maxCandidates + 10
+	for i := range uint64(blocks) {
+		n.mine(alice.transfer(i))
+	}
+	c := n.dial(t, "http")
+	found := tracesOf(t, c, "trace_filter", object{"fromAddress": []any{alice.address}})
+	require.Len(t, found, blocks)
+	for i, trace := range found {
+		require.EqualValues(t, i+1, *trace.BlockNumber)
+	}
+	require.Len(t, tracesOf(t, c, "trace_filter", object{"fromBlock": "0x2", "toBlock": hexutil.Uint64(maxCandidates + 1)}), maxCandidates, "a full window")
+
+	other := heavyRequest{client: "other"}
+	require.NoError(t, n.server.heavy.enter(t.Context(), other, patience))
+	defer n.server.heavy.leave(other)
+	_, message, _ := callError(t, c, "trace_filter", object{"fromAddress": []any{pauper.address}})
+	require.Contains(t, message, "the node is busy")
+}
+
 // TestStateDiffIsTheDifference compares state diffs with the states before and after each transaction, at every account that it dealt with.
 func TestStateDiffIsTheDifference(t *testing.T) {
 	n := startNode(t, Options{})
