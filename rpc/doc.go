@@ -36,7 +36,8 @@
 //  6. A panic in a method is that request's -32603; the node lives.
 //  7. Whatever one request may cost is bounded: bytes, batch items, answer size, gas, time, logs, traces, subscriptions. What may cost much holds one of
 //     few places (acquireFor), so that it cannot starve what costs little, and what waits ends when the websocket that
-//     asked is gone (whileOpen).
+//     asked is gone (whileOpen). What is under way at a time is bounded too (inflight.go): requests, messages that a
+//     websocket has not had answered, long answers that nobody reads.
 //  8. A trace comes to the gas and the status of the transaction's receipt, or it is an error (tracers.go).
 //  9. With a secret, whoever has no token learns nothing but whether the node is well.
 package rpc

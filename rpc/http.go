@@ -78,10 +78,12 @@ func (s *Server) servePreflight(w http.ResponseWriter, r *http.Request) {
 // cannot post without the browser asking first (servePreflight).
 func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
 	s.allowOrigin(w, r)
-	r.Body = discoverable(r)
-	zipped := newZipWriter(w, r)
-	defer zipped.Close()
-	s.rpc.ServeHTTP(&limitedWriter{ResponseWriter: zipped, limit: s.opts.MaxResponseBytes}, r)
+	s.bounded(w, r, func(client string) {
+		r.Body = discoverable(r)
+		zipped := newZipWriter(w, r)
+		defer zipped.Close()
+		s.rpc.ServeHTTP(&limitedWriter{ResponseWriter: zipped, server: s, client: client}, r)
+	})
 }
 
 // allowOrigin tells a browser whether the page that makes the request may read the answer, and returns true if it may.

@@ -23,6 +23,11 @@ func limitResponse(answer []byte, limit int) []byte {
 	if !ok {
 		return answer
 	}
+	return errorAnswer(id, codeResponseTooLarge, "response too large: "+strconv.Itoa(len(answer))+" bytes, at most "+strconv.Itoa(limit))
+}
+
+// errorAnswer is an answer that go-ethereum's server did not make.
+func errorAnswer(id json.RawMessage, code int, message string) []byte {
 	return encode(struct {
 		Version string          `json:"jsonrpc"`
 		ID      json.RawMessage `json:"id"`
@@ -30,7 +35,7 @@ func limitResponse(answer []byte, limit int) []byte {
 	}{"2.0", id, struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
-	}{codeResponseTooLarge, "response too large: " + strconv.Itoa(len(answer)) + " bytes, at most " + strconv.Itoa(limit)}})
+	}{code, message}})
 }
 
 // idOf reads the id, which go-ethereum writes before the result.
@@ -55,14 +60,16 @@ func idOf(answer []byte) (id json.RawMessage, ok bool) {
 	return nil, false
 }
 
-// limitedWriter is limitResponse for HTTP, where go-ethereum writes an answer as one piece, after its length.
+// limitedWriter is Server.sending for HTTP, where go-ethereum writes an answer as one piece, after its length.
 type limitedWriter struct {
 	http.ResponseWriter
-	limit int
+	server *Server
+	client string
 }
 
 func (w *limitedWriter) Write(answer []byte) (int, error) {
-	limited := limitResponse(answer, w.limit)
+	limited, done := w.server.sending(w.client, answer)
+	defer done()
 	if len(limited) != len(answer) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(limited)))
 	}

@@ -239,6 +239,8 @@ type Server struct {
 	feed       *feed.Feed // nil: not served
 	handler    http.Handler
 	registered []receiver
+	requests   *quota // by HTTP, while they are served
+	answers    *quota // bytes of the long ones, while they are written
 }
 
 // New makes a server. log may be nil if the "log" namespace is not exposed.
@@ -268,6 +270,8 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 	n.hub = newHub(n)
 	n.filters = newFilterTable(n)
 	s := &Server{node: n, rpc: gethrpc.NewServer()}
+	requests, answers := max(minRequests, 2*opts.MaxConnections), max(longAnswer, opts.MaxResponseBytes)*longAnswers
+	s.requests, s.answers = newQuota(requests, requests/2), newQuota(answers, answers/2)
 	s.rpc.SetBatchLimits(opts.MaxBatchItems, opts.MaxBatchBytes)
 	s.rpc.SetHTTPBodyLimit(opts.MaxBodyBytes)
 	n.sockets = newSockets(s)

@@ -76,9 +76,11 @@ func (ss *sockets) add(conn *websocket.Conn) *socket {
 	}
 	ss.mu.last++
 	sock := &socket{
-		conn:  conn,
-		limit: ss.server.opts.MaxResponseBytes,
-		id:    fmt.Sprintf("%s#%d", conn.RemoteAddr(), ss.mu.last),
+		conn:   conn,
+		server: ss.server,
+		client: shareOf(conn.RemoteAddr().String()),
+		id:     fmt.Sprintf("%s#%d", conn.RemoteAddr(), ss.mu.last),
+		window: newWindow(),
 	}
 	sock.open, sock.gone = context.WithCancel(context.Background())
 	conn.SetReadLimit(int64(ss.server.opts.MaxMessageBytes))
@@ -160,9 +162,11 @@ func (ss *sockets) wait() { ss.running.Wait() }
 // message of its own (the codec makes one for every answer and notification, and never two at a time).
 type socket struct {
 	conn          *websocket.Conn
-	limit         int    // of an answer
+	server        *Server
+	client        string // as shareOf names it
 	id            string // also what gethrpc.PeerInfo gives as its address
 	subscriptions atomic.Int64
+	window        *window // of messages that are not answered yet
 
 	ending  atomic.Bool // the peer is being told why: what it still says is not heard
 	message []byte      // what is left of the message that Read is in
@@ -195,29 +199,42 @@ func (s *socket) Read(p []byte) (int, error) {
 			s.gone()
 			s.broken, message = true, []byte("]")
 		}
-		s.message = renameDiscover(message)
+		s.message = append(renameDiscover(message), '\n') // or a number would go on in the next message
 	}
 	n := copy(p, s.message)
 	s.message = s.message[n:]
 	return n, nil
 }
 
-// next reads a message. What comes when the peer has been told that this is the end is passed over.
+// next reads a message, when there is room for one more that is not answered. What comes when the peer has been told that this is the end is passed over.
 func (s *socket) next() ([]byte, error) {
 	for {
+		if err := s.window.wait(s.open, &s.ending); err != nil {
+			return nil, err
+		}
+		s.conn.SetReadDeadline(time.Now().Add(readTimeout)) // nothing was read while there was no room, pongs neither
 		kind, message, err := s.conn.ReadMessage()
 		if err != nil {
 			return nil, err
 		}
-		s.conn.SetReadDeadline(time.Now().Add(readTimeout))
-		if !s.ending.Load() && (kind == websocket.TextMessage || kind == websocket.BinaryMessage) {
+		if s.ending.Load() || (kind != websocket.TextMessage && kind != websocket.BinaryMessage) {
+			continue
+		}
+		if message = s.window.admit(message); message != nil {
 			return message, nil
 		}
 	}
 }
 
+// Write is the codec's. The message counts as under way until it is written: what waits for that is memory.
 func (s *socket) Write(p []byte) (int, error) {
-	message := bytes.TrimSuffix(limitResponse(p, s.limit), []byte("\n"))
+	message, done := s.server.sending(s.client, bytes.TrimSuffix(p, []byte("\n")))
+	defer done()
+	wanted, ended := s.window.answers(message)
+	defer ended()
+	if !wanted {
+		return len(p), nil
+	}
 	if err := s.conn.WriteMessage(websocket.TextMessage, message); err != nil {
 		if !errors.Is(err, websocket.ErrCloseSent) { // then end closes
 			// After a timeout half a message may be on the wire: nothing can follow.
@@ -235,6 +252,7 @@ func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDea
 func (s *socket) end(code int, reason string, linger time.Duration) {
 	defer s.Close()
 	s.ending.Store(true)
+	s.window.look()
 	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeTimeout))
 	if err != nil && !errors.Is(err, websocket.ErrCloseSent) {
 		return
