@@ -28,7 +28,7 @@ const (
 
 // sockets are the open websockets. go-ethereum's own websocket handler would do but for three things that it keeps to
 // itself: it cannot end one connection, it cannot say why it ended, and nothing in it knows which subscription is whose.
-// So this is the transport, and go-ethereum's codec for streams sits on top of it.
+// So this is the transport, and a codec of go-ethereum's sits on top of it (codec.go).
 type sockets struct {
 	server   *Server
 	upgrader websocket.Upgrader
@@ -64,7 +64,7 @@ func (s *Server) serveWebsocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.sockets.remove(sock)
-	s.rpc.ServeCodec(gethrpc.NewCodec(sock), 0)
+	s.rpc.ServeCodec(newCodec(gethrpc.NewFuncCodec, sock), 0)
 }
 
 // add returns nil when the server is stopping.
@@ -202,7 +202,9 @@ func (s *socket) Read(p []byte) (int, error) {
 		s.message = append(renameDiscover(message), '\n') // or a number would go on in the next message
 	}
 	n := copy(p, s.message)
-	s.message = s.message[n:]
+	if s.message = s.message[n:]; len(s.message) == 0 {
+		s.message = nil // it may have been long
+	}
 	return n, nil
 }
 
