@@ -206,10 +206,9 @@ func (api *debugTraceAPI) TraceChain(ctx context.Context, start, end gethrpc.Blo
 	if !ok {
 		return nil, gethrpc.ErrNotificationsUnsupported
 	}
-	sock := api.sockets.of(gethrpc.PeerInfoFromContext(ctx))
-	if sock != nil && sock.subscriptions.Add(1) > int64(api.opts.MaxSubscriptions) {
-		sock.subscriptions.Add(-1)
-		return nil, limitExceeded("too many subscriptions on one connection, at most %d", api.opts.MaxSubscriptions)
+	_, leave, err := api.enterSubscription(ctx)
+	if err != nil {
+		return nil, err
 	}
 	remote := notifier.CreateSubscription()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -226,9 +225,7 @@ func (api *debugTraceAPI) TraceChain(ctx context.Context, start, end gethrpc.Blo
 	go func() {
 		defer api.sockets.running.Done()
 		defer cancel()
-		if sock != nil {
-			defer sock.subscriptions.Add(-1)
-		}
+		defer leave()
 		for number := from + 1; number <= to && ctx.Err() == nil; number++ {
 			block := api.backend.BlockByNumber(number)
 			result := blockTraces{Block: hexutil.Uint64(number), Hash: block.Hash()}

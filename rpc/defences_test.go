@@ -279,6 +279,30 @@ func TestSubscribersLimit(t *testing.T) {
 	require.EqualError(t, subscribe(), "too many subscriptions, at most 2")
 }
 
+// TestClientsShareSubscriptions: one client cannot have them all, unless it is on this machine, and what it gives back it may have again.
+func TestClientsShareSubscriptions(t *testing.T) {
+	n := startNode(t, Options{MaxSubscribers: 4, MaxClientSubs: 2})
+	enter := func(remote string) (leave func(), err error) {
+		_, leave, err = n.server.enterSubscription(contextOf(remote))
+		return leave, err
+	}
+	leave, err := enter("10.0.0.1:1#1")
+	require.NoError(t, err)
+	_, err = enter("10.0.0.1:2#2")
+	require.NoError(t, err)
+	_, err = enter("10.0.0.1:3#3")
+	require.EqualError(t, err, "too many subscriptions of one client, at most 2")
+	leave()
+	_, err = enter("10.0.0.1:3#3")
+	require.NoError(t, err)
+	for range 2 {
+		_, err = enter("127.0.0.1:1#1")
+		require.NoError(t, err)
+	}
+	_, err = enter("10.0.0.2:1#1")
+	require.EqualError(t, err, "too many subscriptions, at most 4")
+}
+
 // TestLogsAreBoundedByTimeAndResults: a range of any length may be asked for; what takes too long or finds too much is refused with the range that would do.
 func TestLogsAreBoundedByTimeAndResults(t *testing.T) {
 	n := startNode(t, Options{MaxLogs: 4, LogTimeout: time.Hour})

@@ -302,13 +302,6 @@ func (h *hub) subscribe(s *subscriber) {
 	h.metrics.subscriptions.WithLabelValues(s.kind).Inc()
 }
 
-// full says whether there are as many subscribers as there may be, give or take those that come at the same moment.
-func (h *hub) full() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.mu.subscribers) >= h.opts.MaxSubscribers
-}
-
 func (h *hub) unsubscribe(s *subscriber) {
 	h.mu.Lock()
 	delete(h.mu.subscribers, s)

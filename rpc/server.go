@@ -60,6 +60,7 @@ type Options struct {
 	MaxClientConns    int           // of those, of one client (as for MaxClientFilters) that is not on this machine. 0: no limit
 	MaxSubscriptions  int           // per websocket. Default 100
 	MaxSubscribers    int           // subscriptions of all websockets. Default 10,000
+	MaxClientSubs     int           // of those, of one client (as for MaxClientFilters) that is not on this machine. Default 1000
 	MaxFilters        int           // of eth_newFilter and the like, in all. Default 4096
 	MaxClientFilters  int           // of one client: an IPv4 address, or an IPv6 network of 64 bits. Default 1024
 	MaxBodyBytes      int           // of a request. Default 5 MiB
@@ -102,6 +103,7 @@ func (o *Options) EnsureDefaults() {
 	o.MaxConnections = cmp.Or(o.MaxConnections, 2000)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 100)
 	o.MaxSubscribers = cmp.Or(o.MaxSubscribers, 10_000)
+	o.MaxClientSubs = cmp.Or(o.MaxClientSubs, 1000)
 	o.MaxFilters = cmp.Or(o.MaxFilters, 4096)
 	o.MaxClientFilters = cmp.Or(o.MaxClientFilters, 1024)
 	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, 5<<20)
@@ -155,7 +157,7 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("unknown namespace %q", n))
 		}
 	}
-	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
+	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxClientSubs, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
 		o.MaxMessageBytes, o.MaxBatchItems, o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxHeavyQueue, o.MaxClientHeavy, o.MaxClientConns, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries,
 		o.MaxLogReadBytes, o.MaxTraceBytes, o.MaxTraces} {
 		if n < 0 {
@@ -191,6 +193,7 @@ type node struct {
 	filters *filterTable
 	heavy   *heavyPool
 	making  snapshotInMaking
+	subs    *quota // subscriptions of all websockets
 	metrics *metrics
 	started uint64 // head when the server was made, for eth_syncing
 }
@@ -261,6 +264,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 		signer:  types.LatestSigner(backend.ChainConfig()),
 		heavy:   newHeavyPool(opts.MaxHeavy, opts.MaxHeavyQueue, opts.MaxClientHeavy),
 		metrics: m,
+		subs:    newQuota(opts.MaxSubscribers, opts.MaxClientSubs),
 		started: backend.CurrentHeader().Number.Uint64(),
 	}
 	n.engines = new(engineNames)

@@ -126,22 +126,40 @@ func (api *subscribeAPI) Syncing(ctx context.Context) (*gethrpc.Subscription, er
 	})
 }
 
+// enterSubscription counts a subscription of the websocket that a request came by, of its client and of all, until leave. sock is nil in this process.
+func (n *node) enterSubscription(ctx context.Context) (sock *socket, leave func(), err error) {
+	client := shareOf(remoteOf(ctx))
+	switch n.subs.take(client, 1) {
+	case shareOfNone:
+		return nil, nil, limitExceeded("too many subscriptions, at most %d", n.opts.MaxSubscribers)
+	case shareOfOne:
+		return nil, nil, limitExceeded("too many subscriptions of one client, at most %d", n.opts.MaxClientSubs)
+	case shareHad:
+	}
+	sock = n.sockets.of(gethrpc.PeerInfoFromContext(ctx))
+	if sock == nil {
+		return nil, func() { n.subs.give(client, 1) }, nil
+	}
+	if sock.subscriptions.Add(1) > int64(n.opts.MaxSubscriptions) {
+		sock.subscriptions.Add(-1)
+		n.subs.give(client, 1)
+		return nil, nil, limitExceeded("too many subscriptions on one connection, at most %d", n.opts.MaxSubscriptions)
+	}
+	return sock, func() {
+		sock.subscriptions.Add(-1)
+		n.subs.give(client, 1)
+	}, nil
+}
+
 // subscribe starts the goroutine that brings sub's queue to the connection of the request.
 func (api *subscribeAPI) subscribe(ctx context.Context, sub *subscriber) (*gethrpc.Subscription, error) {
 	notifier, ok := gethrpc.NotifierFromContext(ctx)
 	if !ok {
 		return nil, gethrpc.ErrNotificationsUnsupported
 	}
-	sock := api.sockets.of(gethrpc.PeerInfoFromContext(ctx))
-	if sock != nil && sock.subscriptions.Add(1) > int64(api.opts.MaxSubscriptions) {
-		sock.subscriptions.Add(-1)
-		return nil, limitExceeded("too many subscriptions on one connection, at most %d", api.opts.MaxSubscriptions)
-	}
-	if api.hub.full() {
-		if sock != nil {
-			sock.subscriptions.Add(-1)
-		}
-		return nil, limitExceeded("too many subscriptions, at most %d", api.opts.MaxSubscribers)
+	sock, leave, err := api.enterSubscription(ctx)
+	if err != nil {
+		return nil, err
 	}
 	overflow := make(chan struct{})
 	sub.onOverflow = func() {
@@ -159,9 +177,7 @@ func (api *subscribeAPI) subscribe(ctx context.Context, sub *subscriber) (*gethr
 		defer api.sockets.running.Done()
 		defer func() {
 			api.hub.unsubscribe(sub)
-			if sock != nil {
-				sock.subscriptions.Add(-1)
-			}
+			leave()
 		}()
 		for {
 			m, ok := sub.take()

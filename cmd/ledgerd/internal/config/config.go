@@ -49,6 +49,7 @@ type RPC struct {
 	MaxConnections   int
 	MaxClientConns   int // of these, of one client; 0 = unlimited
 	MaxSubscriptions int // per connection
+	MaxClientSubs    int // per client
 	MaxFilters       int
 	MaxClientFilters int
 
@@ -165,6 +166,7 @@ func Default() *Config {
 			MaxConnections:   2000,
 			MaxClientConns:   1000,
 			MaxSubscriptions: 100,
+			MaxClientSubs:    1000,
 			MaxFilters:       4096,
 			MaxClientFilters: 1024,
 			MaxHeavyQueue:    4096,
@@ -261,6 +263,7 @@ func (c *Config) keys() []key {
 		{"rpc.max_connections", &c.RPC.MaxConnections, "Connections at a time."},
 		{"rpc.max_client_connections", &c.RPC.MaxClientConns, "Of these, connections of one client, by its address, unless it is on this machine; 0 for no limit."},
 		{"rpc.max_subscriptions", &c.RPC.MaxSubscriptions, "Subscriptions on one connection."},
+		{"rpc.max_client_subscriptions", &c.RPC.MaxClientSubs, "Subscriptions of one client, by its address, unless it is on this machine."},
 		{"rpc.max_filters", &c.RPC.MaxFilters, "Filters that clients poll (eth_newFilter and the like), of all clients."},
 		{"rpc.max_client_filters", &c.RPC.MaxClientFilters, "Filters of one client, by its address."},
 		{"rpc.max_heavy", &c.RPC.MaxHeavy, "Executions, simulations, proofs, traces and searches at a time; 0 for two for each processor."},
@@ -371,6 +374,7 @@ func (c *Config) Validate() error {
 	within("rpc.max_connections", int64(c.RPC.MaxConnections), 1, 100_000, "")
 	within("rpc.max_client_connections", int64(c.RPC.MaxClientConns), 0, 100_000, "")
 	within("rpc.max_subscriptions", int64(c.RPC.MaxSubscriptions), 1, 10_000, "")
+	within("rpc.max_client_subscriptions", int64(c.RPC.MaxClientSubs), 1, 1e6, "")
 	within("rpc.max_filters", int64(c.RPC.MaxFilters), 1, 1e6, "")
 	within("rpc.max_client_filters", int64(c.RPC.MaxClientFilters), 1, 1e6, "")
 	within("rpc.max_heavy", int64(c.RPC.MaxHeavy), 0, 10_000, "")

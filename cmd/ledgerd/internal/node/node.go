@@ -281,6 +281,7 @@ func (n *Node) openServer(context.Context) (err error) {
 		MaxConnections:   c.MaxConnections,
 		MaxClientConns:   c.MaxClientConns,
 		MaxSubscriptions: c.MaxSubscriptions,
+		MaxClientSubs:    c.MaxClientSubs,
 		MaxBodyBytes:     int(c.MaxBody),
 		MaxMessageBytes:  int(c.MaxBody),
 		MaxBatchItems:    c.MaxBatchCalls,
