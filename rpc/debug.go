@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"runtime/debug"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -206,12 +207,16 @@ func (api *debugTraceAPI) TraceChain(ctx context.Context, start, end gethrpc.Blo
 	if !ok {
 		return nil, gethrpc.ErrNotificationsUnsupported
 	}
-	_, leave, err := api.enterSubscription(ctx)
+	sock, leave, err := api.enterChainTrace(ctx)
 	if err != nil {
 		return nil, err
 	}
 	remote := notifier.CreateSubscription()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the client is still that of the request
+	stop := func() bool { return true }
+	if sock != nil {
+		stop = context.AfterFunc(sock.open, cancel)
+	}
 	api.sockets.running.Add(2)
 	go func() {
 		defer api.sockets.running.Done()
@@ -226,19 +231,60 @@ func (api *debugTraceAPI) TraceChain(ctx context.Context, start, end gethrpc.Blo
 		defer api.sockets.running.Done()
 		defer cancel()
 		defer leave()
+		defer stop()
 		for number := from + 1; number <= to && ctx.Err() == nil; number++ {
-			block := api.backend.BlockByNumber(number)
-			result := blockTraces{Block: hexutil.Uint64(number), Hash: block.Hash()}
-			var err error
-			if result.Traces, err = api.traceBlock(ctx, block, config); err != nil {
-				result.Traces, result.Error = []transactionTrace{}, err.Error()
-			}
-			if notifier.Notify(remote.ID, result) != nil || err != nil {
+			result := api.traceForChain(ctx, number, config)
+			if notifier.Notify(remote.ID, result) != nil || result.Error != "" {
 				return
 			}
 		}
 	}()
 	return remote, nil
+}
+
+// maxChainTraces is how many subscriptions "traceChain" there may be: each holds the traces of a block until its client has taken them. One client has half of
+// them, if it is not on this machine.
+const maxChainTraces = 16
+
+// enterChainTrace counts one in, also as a subscription.
+func (n *node) enterChainTrace(ctx context.Context) (sock *socket, leave func(), err error) {
+	client := shareOf(remoteOf(ctx))
+	if n.chains.take(client, 1) != shareHad {
+		return nil, nil, limitExceeded("too many subscriptions traceChain, at most %d, of one client %d", n.chains.all, n.chains.one)
+	}
+	sock, left, err := n.enterSubscription(ctx)
+	if err != nil {
+		n.chains.give(client, 1)
+		return nil, nil, err
+	}
+	return sock, func() { left(); n.chains.give(client, 1) }, nil
+}
+
+// traceForChain traces a block. It runs in no request, whose panics are caught (invariant 6).
+func (n *node) traceForChain(ctx context.Context, number uint64, config *tracers.TraceConfig) (result blockTraces) {
+	result = blockTraces{Block: hexutil.Uint64(number)}
+	failed := func(format string, args ...any) {
+		result.Traces, result.Error = []transactionTrace{}, fmt.Sprintf(format, args...)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			n.opts.Logger.Error("tracing a chain crashed", "block", number, "panic", p, "stack", string(debug.Stack()))
+			failed("method handler crashed") // go-ethereum's text
+		}
+	}()
+	block := n.backend.BlockByNumber(number)
+	if block == nil { // it was removed since
+		failed("block #%d not found", number)
+		return result
+	}
+	result.Hash = block.Hash()
+	traces, err := n.traceBlock(ctx, block, config)
+	if err != nil {
+		failed("%v", err)
+		return result
+	}
+	result.Traces = traces
+	return result
 }
 
 // IntermediateRoots returns the state root after each transaction of a block. The trie of the state before must be there: that of the newest blocks is.

@@ -194,6 +194,7 @@ type node struct {
 	heavy   *heavyPool
 	making  snapshotInMaking
 	subs    *quota // subscriptions of all websockets
+	chains  *quota // of these, "traceChain"
 	metrics *metrics
 	started uint64 // head when the server was made, for eth_syncing
 }
@@ -265,6 +266,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 		heavy:   newHeavyPool(opts.MaxHeavy, opts.MaxHeavyQueue, opts.MaxClientHeavy),
 		metrics: m,
 		subs:    newQuota(opts.MaxSubscribers, opts.MaxClientSubs),
+		chains:  newQuota(maxChainTraces, maxChainTraces/2),
 		started: backend.CurrentHeader().Number.Uint64(),
 	}
 	n.engines = new(engineNames)

@@ -416,3 +416,58 @@ func TestTraceChain(t *testing.T) {
 	_, message, _ := callError(t, n.dial(t, "http"), "debug_subscribe", "traceChain", "0x0", "0x1")
 	require.Contains(t, message, "notifications not supported")
 }
+
+// TestTraceChainsAreFew: what a chain of traces holds is bounded, it waits for its turn as its client, and it ends with its websocket even while a call of that goes on.
+func TestTraceChainsAreFew(t *testing.T) {
+	n := startNode(t, Options{MaxHeavy: 1, CallTimeout: time.Minute})
+	tracedChain(n.fakeChain)
+	n.server.chains = newQuota(1, 1)
+	w := n.registerWaiting(t)
+	_, release, err := n.server.acquireFor(contextOf("10.0.0.1:1#1"))
+	require.NoError(t, err)
+	defer release()
+	c := n.dial(t, "ws")
+	_, err = c.Subscribe(t.Context(), "debug", make(chan json.RawMessage), "traceChain", "0x0", "latest")
+	require.NoError(t, err)
+	_, err = c.Subscribe(t.Context(), "debug", make(chan json.RawMessage), "traceChain", "0x0", "latest")
+	require.EqualError(t, err, "too many subscriptions traceChain, at most 1, of one client 1")
+	eventually(t, "it waits as its client", func() bool {
+		n.server.heavy.mu.Lock()
+		defer n.server.heavy.mu.Unlock()
+		return len(n.server.heavy.mu.queues["127.0.0.1"]) == 1
+	})
+	go c.Call(nil, "waiting_wait")
+	eventually(t, "a call that does not end", func() bool { return w.inside.Load() == 1 })
+	c.Close()
+	eventually(t, "it has ended", func() bool { return n.server.chains.take("", 1) == shareHad })
+	_, waiting := n.server.heavy.state()
+	require.Zero(t, waiting)
+	require.Zero(t, n.server.subs.mu.taken)
+	close(w.leave)
+}
+
+// brokenChain holds no block 1, and has a bug with block 2.
+type brokenChain struct{ *fakeChain }
+
+func (c brokenChain) BlockByNumber(number uint64) *types.Block {
+	switch number {
+	case 1:
+		return nil
+	case 2:
+		panic("a bug")
+	}
+	return c.fakeChain.BlockByNumber(number)
+}
+
+// TestTraceChainFails: a block that was removed meanwhile, or a bug, ends the subscription, and not the node.
+func TestTraceChainFails(t *testing.T) {
+	chain := newFakeChain(t)
+	blocks := tracedChain(chain)
+	server, err := New(brokenChain{chain}, fakePool{chain}, nil, Options{})
+	require.NoError(t, err)
+	require.Equal(t, blockTraces{Block: 1, Traces: []transactionTrace{}, Error: "block #1 not found"}, server.traceForChain(t.Context(), 1, nil))
+	require.Equal(t, blockTraces{Block: 2, Traces: []transactionTrace{}, Error: "method handler crashed"}, server.traceForChain(t.Context(), 2, nil))
+	result := server.traceForChain(t.Context(), 3, nil)
+	require.Empty(t, result.Error)
+	require.Equal(t, blocks[2].Hash(), result.Hash)
+}
