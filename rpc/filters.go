@@ -97,7 +97,7 @@ func (n *node) newLogs(ctx context.Context, f *filter) ([]*types.Log, error) {
 		return nil, err
 	}
 	for _, l := range logs {
-		if f.match(l) {
+		if f.match.matches(l) {
 			found = append(found, l)
 		}
 	}
@@ -120,8 +120,8 @@ func (n *node) newBlocks(f *filter) []common.Hash {
 // bound; a filter whose queue is full is removed, so that its client learns of it.
 type filter struct {
 	crit    filters.FilterCriteria
-	match   func(*types.Log) bool // logs
-	pending *subscriber           // pending transactions; neither: blocks
+	match   *logMatcher // logs
+	pending *subscriber // pending transactions; neither: blocks
 
 	mu   sync.Mutex // one poll at a time
 	next uint64     // cursor: the first block not yet reported

@@ -202,44 +202,10 @@ func (h *hub) load(number uint64) (ledger.HeadEvent, bool) {
 	return ev, true
 }
 
-// announcement is a head with its encodings, each made when the first subscriber wants it and then shared.
-type announcement struct {
-	ledger.HeadEvent
-	signer   types.Signer
-	engines  *engineNames
-	header   json.RawMessage
-	logs     []json.RawMessage
-	receipts []*receipt
-}
-
-func (a *announcement) encodedHeader() json.RawMessage {
-	if a.header == nil {
-		a.header = encode(newHeader(a.Block.Header(), a.engines))
-	}
-	return a.header
-}
-
-func (a *announcement) encodedLog(i int) json.RawMessage {
-	if a.logs == nil {
-		a.logs = make([]json.RawMessage, len(a.Logs))
-	}
-	if a.logs[i] == nil {
-		a.logs[i] = encode(a.Logs[i])
-	}
-	return a.logs[i]
-}
-
-func (a *announcement) receiptForms() []*receipt {
-	if a.receipts == nil {
-		a.receipts = newReceipts(a.Receipts, a.Block.Transactions(), a.signer)
-	}
-	return a.receipts
-}
-
 func (h *hub) dispatchHead(ev ledger.HeadEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a := &announcement{HeadEvent: ev, signer: h.signer, engines: h.engines}
+	a := newAnnouncement(ev, h.signer, h.engines)
 	if len(h.mu.waiters) > 0 {
 		h.answerWaiters(a)
 	}
@@ -265,9 +231,10 @@ func (h *hub) dispatchTransactions(txs []*types.Transaction) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	a := &pendingAnnouncement{transactions: txs, signer: h.signer}
 	for s := range h.mu.subscribers {
 		if s.onTransactions != nil {
-			s.offer(s.onTransactions(txs))
+			s.offer(s.onTransactions(a))
 		}
 	}
 }
@@ -314,7 +281,7 @@ func (h *hub) unsubscribe(s *subscriber) {
 type subscriber struct {
 	kind           string
 	onHead         func(*announcement) []json.RawMessage
-	onTransactions func([]*types.Transaction) []json.RawMessage
+	onTransactions func(*pendingAnnouncement) []json.RawMessage
 	onSyncing      func(*syncProgress) []json.RawMessage // nil: not behind
 	onOverflow     func()                                // called once, by the dispatcher, when the queue was full; nothing is queued after that
 

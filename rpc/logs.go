@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/eth/filters"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
@@ -33,9 +31,9 @@ func (n *node) checkCriteria(crit filters.FilterCriteria) error {
 	return nil
 }
 
-// newLogMatcher returns the predicate for new logs, and the errors of a subscription or a new filter: one for the past only
+// newLogMatcher returns what tells the new logs that are asked for, and the errors of a subscription or a new filter: one for the past only
 // makes no sense.
-func (n *node) newLogMatcher(crit filters.FilterCriteria) (func(*types.Log) bool, error) {
+func (n *node) newLogMatcher(crit filters.FilterCriteria) (*logMatcher, error) {
 	if err := n.checkCriteria(crit); err != nil {
 		return nil, err
 	}
@@ -64,24 +62,7 @@ func (n *node) newLogMatcher(crit filters.FilterCriteria) (func(*types.Log) bool
 	if from > to {
 		return nil, errInvalidBlockRange
 	}
-	return func(l *types.Log) bool {
-		return l.BlockNumber >= from && l.BlockNumber <= to && logMatches(l, crit.Addresses, crit.Topics)
-	}, nil
-}
-
-func logMatches(l *types.Log, addresses []common.Address, topics [][]common.Hash) bool {
-	if len(addresses) > 0 && !slices.Contains(addresses, l.Address) {
-		return false
-	}
-	if len(topics) > len(l.Topics) {
-		return false
-	}
-	for i, alternatives := range topics {
-		if len(alternatives) > 0 && !slices.Contains(alternatives, l.Topics[i]) {
-			return false
-		}
-	}
-	return true
+	return newLogMatcher(from, to, crit.Addresses, crit.Topics), nil
 }
 
 // queryLogs answers eth_getLogs and eth_getFilterLogs.

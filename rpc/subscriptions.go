@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/eth/filters"
 	gethrpc "github.com/ethereum/go-ethereum/rpc"
 	"github.com/gorilla/websocket"
@@ -35,10 +34,8 @@ func (api *subscribeAPI) Logs(ctx context.Context, crit filters.FilterCriteria) 
 		kind: "logs",
 		onHead: func(a *announcement) []json.RawMessage {
 			var messages []json.RawMessage
-			for i, l := range a.Logs {
-				if match(l) {
-					messages = append(messages, a.encodedLog(i))
-				}
+			for _, i := range a.index.find(match) {
+				messages = append(messages, a.encodedLog(i))
 			}
 			return messages
 		},
@@ -53,16 +50,11 @@ func (api *subscribeAPI) NewPendingTransactions(ctx context.Context, full *bool)
 func (n *node) newPendingSubscriber(full *bool) *subscriber {
 	return &subscriber{
 		kind: "newPendingTransactions",
-		onTransactions: func(txs []*types.Transaction) []json.RawMessage {
-			messages := make([]json.RawMessage, len(txs))
-			for i, tx := range txs {
-				if full != nil && *full {
-					messages[i] = encode(newTransaction(tx, n.signer, nil))
-				} else {
-					messages[i] = encode(tx.Hash())
-				}
+		onTransactions: func(a *pendingAnnouncement) []json.RawMessage {
+			if full != nil && *full {
+				return a.encodedTransactions()
 			}
-			return messages
+			return a.encodedHashes()
 		},
 	}
 }
@@ -83,21 +75,26 @@ func (api *subscribeAPI) TransactionReceipts(ctx context.Context, query *receipt
 			wanted[h] = struct{}{}
 		}
 	}
-	return api.subscribe(ctx, &subscriber{
+	return api.subscribe(ctx, newReceiptSubscriber(wanted))
+}
+
+// newReceiptSubscriber wants the receipts of some transactions, or of all.
+func newReceiptSubscriber(wanted map[common.Hash]struct{}) *subscriber {
+	return &subscriber{
 		kind: "transactionReceipts",
 		onHead: func(a *announcement) []json.RawMessage {
-			var matching []*receipt
+			if len(wanted) == 0 {
+				return a.encodedReceipts()
+			}
+			var matching []json.RawMessage
 			for i, tx := range a.Block.Transactions() {
-				if _, ok := wanted[tx.Hash()]; ok || len(wanted) == 0 {
-					matching = append(matching, a.receiptForms()[i])
+				if _, ok := wanted[tx.Hash()]; ok {
+					matching = append(matching, a.encodedReceipt(i))
 				}
 			}
-			if matching == nil {
-				return nil
-			}
-			return []json.RawMessage{encode(matching)}
+			return listed(matching)
 		},
-	})
+	}
 }
 
 // syncingNotification is what a subscriber of "syncing" gets while the node catches up; then it gets false.
