@@ -52,33 +52,29 @@ func (f *Feed) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	leave, err := f.enter("sse")
 	if err != nil {
-		refuse(w, f.explain(err))
+		f.turnAway(w, r, f.explain(err))
 		return
 	}
 	defer leave()
 	q, err := f.queryRequest(r)
 	if err != nil {
 		f.metrics.refused.WithLabelValues(string(protocol.CodeInvalidRequest)).Inc()
-		refuse(w, f.explain(err))
+		f.turnAway(w, r, f.explain(err))
 		return
 	}
 	reader, err := f.open(q)
 	if err != nil {
-		refuse(w, f.explain(err))
+		f.turnAway(w, r, f.explain(err))
 		return
 	}
-	s := &stream{w: w, c: http.NewResponseController(w), timeout: f.opts.WriteTimeout}
+	s := f.newStream(w)
 	sub := &subscription{reader: reader, to: s}
 	hello, problem := sub.greeting()
 	if problem != nil {
-		refuse(w, problem)
+		f.turnAway(w, r, problem)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")     // of nginx, which would hold events back
-	_ = s.c.SetReadDeadline(time.Time{}) // the server's is for requests that end
+	s.begin()
 	ctx, cancel := f.untilStop(r.Context())
 	defer cancel()
 	if s.message(hello) != nil {
@@ -89,7 +85,37 @@ func (f *Feed) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refuse answers a request that does not become a stream.
+// retryAfter is when an EventSource comes again that was turned away.
+const retryAfter = time.Second
+
+// turnAway answers a request that does not become a stream. An EventSource gives up for good when the status is not 200, so that one that would be served
+// later gets a stream all the same, with the failure as its only event: it comes again, with the last id that it has.
+func (f *Feed) turnAway(w http.ResponseWriter, r *http.Request, e *protocol.Error) {
+	temporary := e.Code == protocol.CodeBeyondHead || e.Code == protocol.CodeOverloaded
+	if !temporary || !acceptsEvents(r) {
+		refuse(w, e)
+		return
+	}
+	s := f.newStream(w)
+	s.begin()
+	s.retry(retryAfter)
+	_ = s.message(farewell(e))
+}
+
+// acceptsEvents says whether a client names server-sent events among what it accepts, as every EventSource does.
+func acceptsEvents(r *http.Request) bool {
+	for _, accepted := range r.Header.Values("Accept") {
+		for kind := range strings.SplitSeq(accepted, ",") {
+			kind, _, _ = strings.Cut(kind, ";")
+			if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refuse answers a request that does not become a stream, nor pretends to.
 func refuse(w http.ResponseWriter, e *protocol.Error) {
 	status := http.StatusBadRequest
 	switch e.Code {
@@ -209,6 +235,24 @@ type stream struct {
 	c       *http.ResponseController
 	timeout time.Duration
 	buffer  bytes.Buffer
+}
+
+func (f *Feed) newStream(w http.ResponseWriter) *stream {
+	return &stream{w: w, c: http.NewResponseController(w), timeout: f.opts.WriteTimeout}
+}
+
+// begin makes a stream of the answer.
+func (s *stream) begin() {
+	h := s.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")     // of nginx, which would hold events back
+	_ = s.c.SetReadDeadline(time.Time{}) // the server's is for requests that end
+}
+
+// retry says, with the next event, how long the client should wait before it connects again.
+func (s *stream) retry(after time.Duration) {
+	s.buffer.WriteString("retry: " + strconv.FormatInt(after.Milliseconds(), 10) + "\n")
 }
 
 func (s *stream) event(m *message) error { return s.send(string(m.kind), m.cursor, m.text) }
