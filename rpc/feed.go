@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"net/http"
+	"net/netip"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -16,12 +18,20 @@ func (s *Server) newFeed() (*feed.Feed, error) {
 		return nil, nil
 	}
 	opts := s.opts.Feed
-	opts.OriginAllowed = s.checkOrigin
+	opts.OriginAllowed, opts.Peer = s.checkOrigin, feedPeer
 	opts.Logger, opts.Registerer = s.opts.Logger, s.opts.Registerer
 	if s.log != nil {
 		opts.Segments = s.log.Segments
 	}
 	return feed.New(s.backend, feedForms{s.node}, opts)
+}
+
+// feedPeer names a client as it is named for the other limits.
+func feedPeer(r *http.Request) (name string, local bool) {
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		name = clientAt(at.Addr())
+	}
+	return name, shareOf(r.RemoteAddr) == ""
 }
 
 // feedForms are the forms of this package (invariant 3).

@@ -152,6 +152,10 @@ func TestQuota(t *testing.T) {
 	for remote, want := range map[string]string{"127.0.0.1:1": "", "[::1]:1": "", "10.0.0.1:1": "10.0.0.1", "[2001:db8::1]:1": "2001:db8::/64", "pipe": ""} {
 		require.Equal(t, want, shareOf(remote), remote)
 	}
+	for remote, want := range map[string]string{"127.0.0.1:1": "127.0.0.1 true", "10.0.0.1:1": "10.0.0.1 false", "[2001:db8::1]:1": "2001:db8::/64 false"} {
+		name, local := feedPeer(&http.Request{RemoteAddr: remote})
+		require.Equal(t, want, fmt.Sprint(name, " ", local))
+	}
 }
 
 // TestRequestsInFlight: what comes above the requests that may be served at a time, of one client or of all, is told so at once, and may come again.

@@ -19,7 +19,7 @@ import (
 //
 //	0 … | segments | 1 | block | transactions | receipts | logs |
 //
-// What it holds of the block is read when somebody first wants it, each event encoded when the first subscription sends it, and then shared.
+// What it holds of the block is read when somebody first wants it. If it is shared, each event is encoded when the first subscription sends it, and kept for the others.
 type block struct {
 	feed     *Feed
 	number   uint64
@@ -28,12 +28,13 @@ type block struct {
 	header   *types.Header
 	first    consensus.Epoch // of the segment events
 	segments uint32
+	shared   bool // with other subscriptions
 
 	body     func() (*types.Block, error)
 	receipts func() (types.Receipts, error)
 	logs     func() ([]logEvent, error)
 
-	encoded sync.Map // index → *message
+	encoded sync.Map // index → *message, if shared
 }
 
 // logEvent is a log, with the place of its transaction.
@@ -134,8 +135,11 @@ func (b *block) message(index uint32) (*message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("block %d, event %d: %w", b.number, index, err)
 	}
-	shared, _ := b.encoded.LoadOrStore(index, m)
-	return shared.(*message), nil
+	if !b.shared {
+		return m, nil
+	}
+	first, _ := b.encoded.LoadOrStore(index, m)
+	return first.(*message), nil
 }
 
 // event returns what the event with an index is about.

@@ -65,8 +65,10 @@ type Options struct {
 	Segments func() []consensus.Segment
 	// OriginAllowed says whether the web page that makes a request may. Nil: any.
 	OriginAllowed func(*http.Request) bool
+	// Peer names who makes a request, as far as that decides what share of a limit it has; local: from this machine. Nil: all are one, and local.
+	Peer func(*http.Request) (name string, local bool)
 
-	MaxClients      int           // websockets and streams at a time. Default 1000
+	MaxClients      int           // websockets and streams at a time, half of them of one peer that is not local. Default 1000
 	MaxRequestBytes int           // of a request. Default 256 KiB
 	MaxFilters      int           // of a subscription. Default 32
 	MaxCriteria     int           // addresses and topics in all of them. Default 2000
@@ -99,6 +101,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.OriginAllowed == nil {
 		o.OriginAllowed = func(*http.Request) bool { return true }
+	}
+	if o.Peer == nil {
+		o.Peer = func(*http.Request) (string, bool) { return "", true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -147,6 +152,7 @@ type Feed struct {
 		sync.Mutex
 		sync.WaitGroup
 		open    int
+		peers   map[string]*peer // whose they are; none has none
 		stopped bool
 	}
 }
@@ -173,6 +179,7 @@ func New(backend Backend, forms Forms, opts Options) (*Feed, error) {
 		searching: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		stopping:  make(chan struct{}),
 	}
+	f.clients.peers = make(map[string]*peer)
 	f.upgrader = f.newUpgrader()
 	f.wake.Store(new(make(chan struct{})))
 	return f, nil
@@ -269,37 +276,15 @@ func (f *Feed) block(number, head uint64) (*block, error) {
 	}
 	b, err := f.load(number)
 	if err == nil {
+		b.shared = true
 		f.recent.Add(hash, b)
 	}
 	return b, err
 }
 
-// enter counts a client in, until leave. It is false if there are too many, or the feed is stopping.
-func (f *Feed) enter(transport string) (leave func(), err error) {
-	f.clients.Lock()
-	defer f.clients.Unlock()
-	switch {
-	case f.clients.stopped:
-		return nil, protocol.Errorf(protocol.CodeOverloaded, "the node is stopping")
-	case f.clients.open >= f.opts.MaxClients:
-		f.metrics.refused.WithLabelValues(string(protocol.CodeOverloaded)).Inc()
-		return nil, protocol.Errorf(protocol.CodeOverloaded, "too many clients of the feed, at most %d", f.opts.MaxClients)
-	}
-	f.clients.open++
-	f.clients.Add(1)
-	f.metrics.clients.WithLabelValues(transport).Inc()
-	return func() {
-		f.clients.Lock()
-		f.clients.open--
-		f.clients.Unlock()
-		f.metrics.clients.WithLabelValues(transport).Dec()
-		f.clients.Done()
-	}, nil
-}
-
 // open checks a request against the limits and the chain, and makes its reader. Its error is a *protocol.Error.
-func (f *Feed) open(q *protocol.Request) (*reader, error) {
-	r, err := f.openReader(q)
+func (f *Feed) open(q *protocol.Request, p *peer) (*reader, error) {
+	r, err := f.openReader(q, p)
 	if err != nil {
 		e := f.explain(err)
 		f.metrics.refused.WithLabelValues(string(e.Code)).Inc()
@@ -308,7 +293,7 @@ func (f *Feed) open(q *protocol.Request) (*reader, error) {
 	return r, nil
 }
 
-func (f *Feed) openReader(q *protocol.Request) (*reader, error) {
+func (f *Feed) openReader(q *protocol.Request, p *peer) (*reader, error) {
 	if len(q.Filters) > f.opts.MaxFilters {
 		return nil, protocol.Errorf(protocol.CodeLimitExceeded, "%d filters, at most %d", len(q.Filters), f.opts.MaxFilters)
 	}
@@ -323,5 +308,5 @@ func (f *Feed) openReader(q *protocol.Request) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newReader(f, q.Filters, at), nil
+	return newReader(f, p, q.Filters, at), nil
 }

@@ -3,7 +3,6 @@ package feed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sort"
 	"time"
 
@@ -22,6 +21,7 @@ const lookFor = 50 * time.Millisecond
 // reader reads the events that a matcher selects, in order (invariant 2). It belongs to one goroutine.
 type reader struct {
 	feed   *Feed
+	peer   *peer
 	match  *matcher
 	search *search
 
@@ -31,9 +31,9 @@ type reader struct {
 	live    bool              // at the last call nothing was left
 }
 
-func newReader(f *Feed, filters []protocol.Filter, at protocol.Position) *reader {
+func newReader(f *Feed, p *peer, filters []protocol.Filter, at protocol.Position) *reader {
 	m := newMatcher(f.signer, filters)
-	return &reader{feed: f, match: m, search: newSearch(f, m), at: at}
+	return &reader{feed: f, peer: p, match: m, search: newSearch(f, m), at: at}
 }
 
 // next returns the next event, or nil if there is none, or if it has not found one in the time that it may take; live tells which.
@@ -70,7 +70,7 @@ func (r *reader) next(ctx context.Context) (*message, error) {
 
 // advance moves on to the next block at or below the head that may have a match, and finds its matches.
 func (r *reader) advance(ctx context.Context, head uint64) error {
-	release, err := r.feed.acquire(ctx, r.at.Block+near <= head)
+	release, err := r.feed.acquire(ctx, r.peer, r.at.Block+near <= head)
 	if err != nil {
 		return err
 	}
@@ -242,17 +242,4 @@ func (f *Feed) whole(number uint64) bool {
 	}
 	_, err = b.logs()
 	return err == nil
-}
-
-// acquire lets few search the past at a time, so that they do not take the processors from everything else. What is near the head is not held up.
-func (f *Feed) acquire(ctx context.Context, past bool) (release func(), err error) {
-	if !past {
-		return func() {}, nil
-	}
-	select {
-	case f.searching <- struct{}{}:
-		return func() { <-f.searching }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("search: %w", ctx.Err())
-	}
 }

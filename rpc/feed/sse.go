@@ -50,7 +50,7 @@ func (f *Feed) serveEvents(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the feed is read with GET", http.StatusMethodNotAllowed)
 		return
 	}
-	leave, err := f.enter("sse")
+	peer, leave, err := f.enter("sse", r)
 	if err != nil {
 		f.turnAway(w, r, f.explain(err))
 		return
@@ -62,7 +62,7 @@ func (f *Feed) serveEvents(w http.ResponseWriter, r *http.Request) {
 		f.turnAway(w, r, f.explain(err))
 		return
 	}
-	reader, err := f.open(q)
+	reader, err := f.open(q, peer)
 	if err != nil {
 		f.turnAway(w, r, f.explain(err))
 		return

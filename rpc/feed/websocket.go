@@ -36,10 +36,11 @@ func (f *Feed) newUpgrader() websocket.Upgrader {
 type socket struct {
 	*websocket.Conn
 	feed *Feed
+	peer *peer
 }
 
 func (f *Feed) serveWebsocket(w http.ResponseWriter, r *http.Request) {
-	leave, err := f.enter("websocket")
+	peer, leave, err := f.enter("websocket", r)
 	if err != nil {
 		refuse(w, f.explain(err))
 		return
@@ -49,7 +50,7 @@ func (f *Feed) serveWebsocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Upgrade has answered
 	}
-	s := socket{conn, f}
+	s := socket{conn, f, peer}
 	defer s.Close()
 	ctx, cancel := f.untilStop(context.WithoutCancel(r.Context()))
 	defer cancel()
@@ -90,7 +91,7 @@ func (s socket) serve(ctx context.Context, cancel context.CancelFunc) *protocol.
 	if err != nil {
 		return err
 	}
-	r, failed := s.feed.open(q)
+	r, failed := s.feed.open(q, s.peer)
 	if failed != nil {
 		return s.feed.explain(failed)
 	}
