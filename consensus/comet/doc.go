@@ -87,7 +87,7 @@
 //	'm'          version = 1 | identity 32 | member 8       this disk is that member of this epoch
 //	'v'          version = 1 | height 8 | round 4 | step 1 | signature 64 | what was signed, to the end
 //	'n' lsn      height 8                                   the log grew up to that LSN, exclusively, with the block at that height
-//	'o'          version = 2 | pieces of evidence 8 | height of the last block that held some 8 | what the last one is about, to the end
+//	'o'          version = 1 | pieces of evidence 8 | height of the last block that held some 8 | what the last one is about, to the end
 //	'b' ...      CometBFT's block store
 //	's' ...      CometBFT's state
 //	'e' ...      CometBFT's evidence

@@ -25,7 +25,7 @@ type offences struct {
 	}
 }
 
-const offencesVersion = 2
+const offencesVersion = 1
 
 func openOffences(area *consensus.EngineArea, name func([]byte) string, logger *slog.Logger) (*offences, error) {
 	o := &offences{area: area, name: name, logger: logger}
@@ -33,14 +33,10 @@ func openOffences(area *consensus.EngineArea, name func([]byte) string, logger *
 	if err != nil || v == nil {
 		return o, err
 	}
-	switch {
-	case len(v) >= 1+8+8 && v[0] == offencesVersion:
-		o.mu.pieces, o.mu.height, o.mu.last = binary.BigEndian.Uint64(v[1:]), int64(binary.BigEndian.Uint64(v[9:])), string(v[17:])
-	case len(v) >= 1+8 && v[0] == 1: // which did not have the height
-		o.mu.pieces, o.mu.last = binary.BigEndian.Uint64(v[1:]), string(v[9:])
-	default:
+	if len(v) < 1+8+8 || v[0] != offencesVersion {
 		return nil, fmt.Errorf("%w: register of offences, %d bytes", consensus.ErrCorrupt, len(v))
 	}
+	o.mu.pieces, o.mu.height, o.mu.last = binary.BigEndian.Uint64(v[1:]), int64(binary.BigEndian.Uint64(v[9:])), string(v[17:])
 	return o, nil
 }
 

@@ -1,7 +1,6 @@
 package comet
 
 import (
-	"encoding/binary"
 	"log/slog"
 	"testing"
 
@@ -47,7 +46,7 @@ func TestOffencesBeforeMark(t *testing.T) {
 	require.EqualValues(t, 2, stored())
 }
 
-// TestOffencesFormat: a register without heights is read, and what is none is refused.
+// TestOffencesFormat: a register is read as it was written, and what is none is refused.
 func TestOffencesFormat(t *testing.T) {
 	store := newStore(t, vfs.NewMem(), consensus.Spec{Engine: Name})
 	defer func() { require.NoError(t, store.Close()) }()
@@ -56,15 +55,16 @@ func TestOffencesFormat(t *testing.T) {
 		require.NoError(t, area.Write(false, func(b *consensus.EngineBatch) error { return b.Set([]byte{keyOffences}, v) }))
 		return openOffences(area, func([]byte) string { return "1" }, slog.New(slog.DiscardHandler))
 	}
-	o, err := open(append(binary.BigEndian.AppendUint64([]byte{1}, 7), "member 3"...))
+	o, err := open(append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 4}, "member 3"...))
 	require.NoError(t, err)
 	pieces, last := o.sum()
 	require.EqualValues(t, 7, pieces)
 	require.Equal(t, "member 3", last)
+	require.NoError(t, o.add(4, misbehavior(3)), "it is in already")
 	require.NoError(t, o.add(5, misbehavior(4)))
 	pieces, _ = o.sum()
 	require.EqualValues(t, 8, pieces)
-	for _, bad := range [][]byte{{}, {1, 2}, {2, 0, 0, 0, 0, 0, 0, 0, 1}, {3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}} {
+	for _, bad := range [][]byte{{}, {1, 2}, {1, 0, 0, 0, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}} {
 		_, err := open(bad)
 		require.ErrorIs(t, err, consensus.ErrCorrupt, "%v", bad)
 	}
