@@ -149,10 +149,9 @@ func TestStranger(t *testing.T) {
 		engine, err := New(opts)
 		require.NoError(t, err)
 		require.NoError(t, engine.Prepare(c.ctx, newStore(t, vfs.NewMem(), c.town.spec()), seg), name)
-		c.eventually("it has tried", func() bool {
-			require.False(t, taken(), "%s: a member has taken it", name)
-			return dials.Load() > 20
-		})
+		c.eventually("it has tried", func() bool { return dials.Load() > 20 })
+		// A connection that the member had under way when it was stopped may still come up and go; what a member takes, it keeps.
+		c.eventually(name+": no member has it", func() bool { return !taken() })
 		require.NoError(t, engine.Close())
 	}
 	c.append(0, 1)
