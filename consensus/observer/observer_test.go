@@ -202,6 +202,18 @@ func (w *world) options() observer.Options {
 	return observer.Options{Peers: w.peers(), CheckInterval: quick, OnStuck: func(err error) { w.stuck <- err }}
 }
 
+// reason returns why the observer is stuck, when it is.
+func (w *world) reason() error {
+	w.Helper()
+	select {
+	case err := <-w.stuck:
+		return err
+	case <-w.ctx.Done():
+		require.FailNow(w, "it is not stuck")
+		return nil
+	}
+}
+
 func (w *world) openStore() {
 	w.Helper()
 	store, err := consensus.OpenStore(w.ctx, consensus.StoreOptions{
@@ -409,7 +421,7 @@ func TestDiverged(t *testing.T) {
 			w.nodes[1].Serve(forger{w.log, forge})
 			w.observe()
 			w.nodes[2].Serve(forger{w.log, forge})
-			err := <-w.stuck
+			err := w.reason()
 			require.ErrorIs(t, err, consensus.ErrDiverged)
 			require.Contains(t, err.Error(), "2 of 3")
 			tail, err := w.seen.Tail(w.ctx, consensus.Fast)
@@ -438,7 +450,7 @@ func TestRulesDiffer(t *testing.T) {
 		return entries
 	}})
 	w.observe()
-	err := <-w.stuck
+	err := w.reason()
 	require.ErrorIs(t, err, consensus.ErrDiverged)
 	require.ErrorContains(t, err, "lsn 2 contradicts")
 }
@@ -499,7 +511,7 @@ func TestTrimmed(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.log.Trim(w.ctx, 4))
 	w.observe()
-	require.ErrorIs(t, <-w.stuck, observer.ErrNeedsSnapshot)
+	require.ErrorIs(t, w.reason(), observer.ErrNeedsSnapshot)
 	w.eventually(func(s consensus.LogletStatus) bool { return s.State == observer.StateTrimmed }, "trimmed")
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Millisecond)
 	defer cancel()
