@@ -281,7 +281,7 @@ func TestSubscribersLimit(t *testing.T) {
 
 // TestClientsShareSubscriptions: one client cannot have them all, unless it is on this machine, and what it gives back it may have again.
 func TestClientsShareSubscriptions(t *testing.T) {
-	n := startNode(t, Options{MaxSubscribers: 4, MaxClientSubs: 2})
+	n := startNode(t, Options{MaxSubscribers: 4, MaxClientSubscriptions: 2})
 	enter := func(remote string) (leave func(), err error) {
 		_, leave, err = n.server.enterSubscription(contextOf(remote))
 		return leave, err

@@ -56,45 +56,45 @@ type Options struct {
 	// Feed are the limits of the feed. Where it may be read from, and by whom, is as above.
 	Feed feed.Options
 
-	MaxConnections    int           // open at a time; more are closed when they come. Default 2000
-	MaxClientConns    int           // of those, of one client (as for MaxClientFilters) that is not on this machine. 0: no limit
-	MaxSubscriptions  int           // per websocket. Default 100
-	MaxSubscribers    int           // subscriptions of all websockets. Default 10,000
-	MaxClientSubs     int           // of those, of one client (as for MaxClientFilters) that is not on this machine. Default 1000
-	MaxFilters        int           // of eth_newFilter and the like, in all. Default 4096
-	MaxClientFilters  int           // of one client: an IPv4 address, or an IPv6 network of 64 bits. Default 1024
-	MaxBodyBytes      int           // of a request. Default 5 MiB
-	MaxMessageBytes   int           // of a websocket message. Default 5 MiB
-	MaxBatchItems     int           // default 1000
-	MaxBatchBytes     int           // of the answers to a batch together. Default 25 MB
-	MaxResponseBytes  int           // of the answer to one request: more than MaxTraceBytes. Default 80 MiB
-	MaxQueueBytes     int           // of undelivered announcements, per subscription. Default 4 MiB
-	MaxHeavy          int           // executions, traces, proofs and log searches at a time. Default 2 per CPU
-	MaxHeavyQueue     int           // of those, how many more may wait. Default 4096
-	MaxClientHeavy    int           // of these, of one client. Default 1024
-	ReadTimeout       time.Duration // for a whole request. Default 10 s
-	WriteTimeout      time.Duration // from the end of the request's header to the end of the answer. Default 90 s
-	IdleTimeout       time.Duration // between requests of one connection. Default 2 min
-	FilterTimeout     time.Duration // a filter that nobody polls is removed. Default 5 min
-	CallTimeout       time.Duration // for an execution. Default 5 s
-	CallGas           uint64        // for an execution. Default 50M
-	TraceTimeout      time.Duration // for all that one request has executed again under a tracer. Default 1 min
-	MaxTraceBytes     int           // of the traces in one answer, and of what a tracer holds. Default 64 MiB
-	MaxTraces         int           // in one answer of trace_filter. Default 10,000
-	SyncTimeout       time.Duration // of eth_sendRawTransactionSync when the client names none. Default 20 s
-	MaxSyncTimeout    time.Duration // default 1 min
-	LogTimeout        time.Duration // for one search of logs. Default 5 s
-	MaxLogBlocks      uint64        // span of one eth_getLogs. 0: no limit
-	MaxLogs           int           // in one answer. Default 20,000
-	MaxLogCriteria    int           // addresses, or topics of one position. Default 1000
-	MaxFeeHistory     uint64        // blocks. Default 1024
-	MaxLogReadEntries int           // of log_read. Default 1000
-	MaxLogReadBytes   int           // of payload in one log_read. Default 4 MiB
-	SyncingAfter      uint64        // entries behind the tail that make eth_syncing true. Default 64: a busy node is always a few behind
-	SyncingInterval   time.Duration // between two notifications of a "syncing" subscription. Default 1 s
-	ShutdownTimeout   time.Duration // for requests in flight when Serve is told to end. Default 3 s
-	Logger            *slog.Logger  // nil discards
-	Registerer        prometheus.Registerer
+	MaxConnections         int           // open at a time; more are closed when they come. Default 2000
+	MaxClientConns         int           // of those, of one client (as for MaxClientFilters) that is not on this machine. 0: no limit
+	MaxSubscriptions       int           // per websocket. Default 100
+	MaxSubscribers         int           // subscriptions of all websockets. Default 10,000
+	MaxClientSubscriptions int           // of those, of one client (as for MaxClientFilters) that is not on this machine. Default 1000
+	MaxFilters             int           // of eth_newFilter and the like, in all. Default 4096
+	MaxClientFilters       int           // of one client: an IPv4 address, or an IPv6 network of 64 bits. Default 1024
+	MaxBodyBytes           int           // of a request. Default 5 MiB
+	MaxMessageBytes        int           // of a websocket message. Default 5 MiB
+	MaxBatchItems          int           // default 1000
+	MaxBatchBytes          int           // of the answers to a batch together. Default 25 MB
+	MaxResponseBytes       int           // of the answer to one request: more than MaxTraceBytes. Default 80 MiB
+	MaxQueueBytes          int           // of undelivered announcements, per subscription. Default 4 MiB
+	MaxHeavy               int           // executions, traces, proofs and log searches at a time. Default 2 per CPU
+	MaxHeavyQueue          int           // of those, how many more may wait. Default 4096
+	MaxClientHeavy         int           // of these, of one client. Default 1024
+	ReadTimeout            time.Duration // for a whole request. Default 10 s
+	WriteTimeout           time.Duration // from the end of the request's header to the end of the answer. Default 90 s
+	IdleTimeout            time.Duration // between requests of one connection. Default 2 min
+	FilterTimeout          time.Duration // a filter that nobody polls is removed. Default 5 min
+	CallTimeout            time.Duration // for an execution. Default 5 s
+	CallGas                uint64        // for an execution. Default 50M
+	TraceTimeout           time.Duration // for all that one request has executed again under a tracer. Default 1 min
+	MaxTraceBytes          int           // of the traces in one answer, and of what a tracer holds. Default 64 MiB
+	MaxTraces              int           // in one answer of trace_filter. Default 10,000
+	SyncTimeout            time.Duration // of eth_sendRawTransactionSync when the client names none. Default 20 s
+	MaxSyncTimeout         time.Duration // default 1 min
+	LogTimeout             time.Duration // for one search of logs. Default 5 s
+	MaxLogBlocks           uint64        // span of one eth_getLogs. 0: no limit
+	MaxLogs                int           // in one answer. Default 20,000
+	MaxLogCriteria         int           // addresses, or topics of one position. Default 1000
+	MaxFeeHistory          uint64        // blocks. Default 1024
+	MaxLogReadEntries      int           // of log_read. Default 1000
+	MaxLogReadBytes        int           // of payload in one log_read. Default 4 MiB
+	SyncingAfter           uint64        // entries behind the tail that make eth_syncing true. Default 64: a busy node is always a few behind
+	SyncingInterval        time.Duration // between two notifications of a "syncing" subscription. Default 1 s
+	ShutdownTimeout        time.Duration // for requests in flight when Serve is told to end. Default 3 s
+	Logger                 *slog.Logger  // nil discards
+	Registerer             prometheus.Registerer
 }
 
 // EnsureDefaults fills in what is zero.
@@ -103,7 +103,7 @@ func (o *Options) EnsureDefaults() {
 	o.MaxConnections = cmp.Or(o.MaxConnections, 2000)
 	o.MaxSubscriptions = cmp.Or(o.MaxSubscriptions, 100)
 	o.MaxSubscribers = cmp.Or(o.MaxSubscribers, 10_000)
-	o.MaxClientSubs = cmp.Or(o.MaxClientSubs, 1000)
+	o.MaxClientSubscriptions = cmp.Or(o.MaxClientSubscriptions, 1000)
 	o.MaxFilters = cmp.Or(o.MaxFilters, 4096)
 	o.MaxClientFilters = cmp.Or(o.MaxClientFilters, 1024)
 	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, 5<<20)
@@ -157,7 +157,7 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("unknown namespace %q", n))
 		}
 	}
-	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxClientSubs, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
+	for _, n := range []int{o.MaxConnections, o.MaxSubscriptions, o.MaxSubscribers, o.MaxClientSubscriptions, o.MaxFilters, o.MaxClientFilters, o.MaxResponseBytes, o.MaxBodyBytes,
 		o.MaxMessageBytes, o.MaxBatchItems, o.MaxBatchBytes, o.MaxQueueBytes, o.MaxHeavy, o.MaxHeavyQueue, o.MaxClientHeavy, o.MaxClientConns, o.MaxLogs, o.MaxLogCriteria, o.MaxLogReadEntries,
 		o.MaxLogReadBytes, o.MaxTraceBytes, o.MaxTraces} {
 		if n < 0 {
@@ -265,7 +265,7 @@ func New(backend Backend, pool Pool, log SharedLog, opts Options) (*Server, erro
 		signer:  types.LatestSigner(backend.ChainConfig()),
 		heavy:   newHeavyPool(opts.MaxHeavy, opts.MaxHeavyQueue, opts.MaxClientHeavy),
 		metrics: m,
-		subs:    newQuota(opts.MaxSubscribers, opts.MaxClientSubs),
+		subs:    newQuota(opts.MaxSubscribers, opts.MaxClientSubscriptions),
 		chains:  newQuota(maxChainTraces, maxChainTraces/2),
 		started: backend.CurrentHeader().Number.Uint64(),
 	}

@@ -107,8 +107,8 @@ func (n *node) trusted(ctx context.Context) bool {
 	return n.opts.JWTSecret != nil || remote == "" || err == nil && at.Addr().Unmap().IsLoopback()
 }
 
-// makeSnapshot returns the attempt that runs, or begins one, unless whoever asks has gone or the server stops. It takes no place among what is heavy, since there is one at a time anyway and nothing bounds how long it
-// takes, and ends with the server.
+// makeSnapshot returns the attempt that runs, or begins one, unless whoever asks has gone or the server stops. It takes no place among what is heavy, since there
+// is one at a time anyway and nothing bounds how long it takes, and ends with the server.
 func (n *node) makeSnapshot(ctx context.Context) (*snapshotAttempt, error) {
 	n.making.Lock()
 	defer n.making.Unlock()

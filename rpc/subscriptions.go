@@ -130,7 +130,7 @@ func (n *node) enterSubscription(ctx context.Context) (sock *socket, leave func(
 	case shareOfNone:
 		return nil, nil, limitExceeded("too many subscriptions, at most %d", n.opts.MaxSubscribers)
 	case shareOfOne:
-		return nil, nil, limitExceeded("too many subscriptions of one client, at most %d", n.opts.MaxClientSubs)
+		return nil, nil, limitExceeded("too many subscriptions of one client, at most %d", n.opts.MaxClientSubscriptions)
 	case shareHad:
 	}
 	sock = n.sockets.of(gethrpc.PeerInfoFromContext(ctx))

@@ -42,16 +42,16 @@ type RPC struct {
 	Hosts      []string
 	JWTSecret  string // file, relative to the home; "" = no authentication
 
-	MaxBody          ByteSize
-	MaxResponse      ByteSize
-	MaxBatchCalls    int
-	MaxBatchResponse ByteSize
-	MaxConnections   int
-	MaxClientConns   int // of these, of one client; 0 = unlimited
-	MaxSubscriptions int // per connection
-	MaxClientSubs    int // per client
-	MaxFilters       int
-	MaxClientFilters int
+	MaxBody                ByteSize
+	MaxResponse            ByteSize
+	MaxBatchCalls          int
+	MaxBatchResponse       ByteSize
+	MaxConnections         int
+	MaxClientConns         int // of these, of one client; 0 = unlimited
+	MaxSubscriptions       int // per connection
+	MaxClientSubscriptions int // per client
+	MaxFilters             int
+	MaxClientFilters       int
 
 	MaxHeavy       int // 0 = two for each processor
 	MaxHeavyQueue  int
@@ -156,28 +156,28 @@ func Default() *Config {
 	return &Config{
 		Node: Node{Name: "ledgerd", GCPercent: 300, StopTimeout: 30 * time.Second, Join: JoinFull},
 		RPC: RPC{
-			Listen:           "127.0.0.1:8545",
-			Namespaces:       []string{"eth", "net", "web3", "log", "ledger", "txpool", "debug", "trace", "ots", "erigon"},
-			Hosts:            []string{"localhost"},
-			MaxBody:          5 << 20,
-			MaxResponse:      80 << 20,
-			MaxBatchCalls:    1000,
-			MaxBatchResponse: 25 << 20,
-			MaxConnections:   2000,
-			MaxClientConns:   1000,
-			MaxSubscriptions: 100,
-			MaxClientSubs:    1000,
-			MaxFilters:       4096,
-			MaxClientFilters: 1024,
-			MaxHeavyQueue:    4096,
-			MaxClientHeavy:   1024,
-			CallGas:          50_000_000,
-			CallTimeout:      5 * time.Second,
-			LogTimeout:       5 * time.Second,
-			LogResults:       20_000,
-			TraceTimeout:     time.Minute,
-			TraceMemory:      64 << 20,
-			TraceResults:     10_000,
+			Listen:                 "127.0.0.1:8545",
+			Namespaces:             []string{"eth", "net", "web3", "log", "ledger", "txpool", "debug", "trace", "ots", "erigon"},
+			Hosts:                  []string{"localhost"},
+			MaxBody:                5 << 20,
+			MaxResponse:            80 << 20,
+			MaxBatchCalls:          1000,
+			MaxBatchResponse:       25 << 20,
+			MaxConnections:         2000,
+			MaxClientConns:         1000,
+			MaxSubscriptions:       100,
+			MaxClientSubscriptions: 1000,
+			MaxFilters:             4096,
+			MaxClientFilters:       1024,
+			MaxHeavyQueue:          4096,
+			MaxClientHeavy:         1024,
+			CallGas:                50_000_000,
+			CallTimeout:            5 * time.Second,
+			LogTimeout:             5 * time.Second,
+			LogResults:             20_000,
+			TraceTimeout:           time.Minute,
+			TraceMemory:            64 << 20,
+			TraceResults:           10_000,
 		},
 		Feed:    Feed{MaxClients: 1000, MaxFilters: 32, MaxCriteria: 2000, MaxRequest: 256 << 10, Heartbeat: 15 * time.Second},
 		Metrics: Metrics{Listen: "127.0.0.1:9545"},
@@ -263,7 +263,7 @@ func (c *Config) keys() []key {
 		{"rpc.max_connections", &c.RPC.MaxConnections, "Connections at a time."},
 		{"rpc.max_client_connections", &c.RPC.MaxClientConns, "Of these, connections of one client, by its address, unless it is on this machine; 0 for no limit."},
 		{"rpc.max_subscriptions", &c.RPC.MaxSubscriptions, "Subscriptions on one connection."},
-		{"rpc.max_client_subscriptions", &c.RPC.MaxClientSubs, "Subscriptions of one client, by its address, unless it is on this machine."},
+		{"rpc.max_client_subscriptions", &c.RPC.MaxClientSubscriptions, "Subscriptions of one client, by its address, unless it is on this machine."},
 		{"rpc.max_filters", &c.RPC.MaxFilters, "Filters that clients poll (eth_newFilter and the like), of all clients."},
 		{"rpc.max_client_filters", &c.RPC.MaxClientFilters, "Filters of one client, by its address."},
 		{"rpc.max_heavy", &c.RPC.MaxHeavy, "Executions, simulations, proofs, traces and searches at a time; 0 for two for each processor."},
@@ -374,7 +374,7 @@ func (c *Config) Validate() error {
 	within("rpc.max_connections", int64(c.RPC.MaxConnections), 1, 100_000, "")
 	within("rpc.max_client_connections", int64(c.RPC.MaxClientConns), 0, 100_000, "")
 	within("rpc.max_subscriptions", int64(c.RPC.MaxSubscriptions), 1, 10_000, "")
-	within("rpc.max_client_subscriptions", int64(c.RPC.MaxClientSubs), 1, 1e6, "")
+	within("rpc.max_client_subscriptions", int64(c.RPC.MaxClientSubscriptions), 1, 1e6, "")
 	within("rpc.max_filters", int64(c.RPC.MaxFilters), 1, 1e6, "")
 	within("rpc.max_client_filters", int64(c.RPC.MaxClientFilters), 1, 1e6, "")
 	within("rpc.max_heavy", int64(c.RPC.MaxHeavy), 0, 10_000, "")
